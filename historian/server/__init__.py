@@ -1,0 +1,1 @@
+"""historian.server: HTTP and WebSocket."""

@@ -1,0 +1,113 @@
+"""Connections to the database: asyncpg pools as every layer above uses them, and the one place where driver errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from historian.schema.errors import HistorianError, SchemaError, Unavailable
+
+Connection: TypeAlias = Any  # asyncpg.Connection or its pool proxy; asyncpg has no types
+Pool: TypeAlias = Any  # asyncpg.Pool
+
+#: PostgreSQL counts microseconds from 2000-01-01
+PG_EPOCH_US = 946_684_800_000_000
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    ConnectionError,
+    OSError,
+)
+
+
+def translate(error: BaseException) -> HistorianError | None:
+    """Our error for a driver's, or None where it is a fault of ours and should surface as such."""
+    if isinstance(error, asyncpg.QueryCanceledError | TimeoutError):
+        return Unavailable("the database took longer than the time limit; ask for less, or again later")
+    if isinstance(
+        error, asyncpg.InvalidSchemaNameError | asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError
+    ):
+        return SchemaError(f"the database lacks what this program needs ({error}); run: historian db upgrade")
+    if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
+        return Unavailable(f"the database refuses the connection: {error}")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return SchemaError(f"the database role lacks a right: {error}")
+    if isinstance(error, _AWAY):
+        return Unavailable(f"the database is away: {str(error) or type(error).__name__}")
+    # a connection that broke under us, or a pool that is closing
+    if isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error) or "released" in str(error)):
+        return Unavailable(f"the database connection was lost: {error}")
+    return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise our errors for the driver's."""
+    try:
+        yield
+    except (HistorianError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        ours = translate(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+async def _prepare(conn: Connection) -> None:
+    # Timestamps are integers everywhere in this program: microseconds since 1970. A datetime for each would cost an object and lose nothing but time.
+    await conn.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda us: (us - PG_EPOCH_US,),
+        decoder=lambda pair: pair[0] + PG_EPOCH_US,
+    )
+
+
+def _settings(name: str) -> dict[str, str]:
+    return {
+        "application_name": name,
+        "timezone": "UTC",
+        "jit": "off",
+        # Corrections in the columnstore may touch many rows; TimescaleDB refuses more than 100 000 a transaction unless told. Plain PostgreSQL takes the
+        # name for a custom one. It stands in the start-up packet because a pool resets what was set later.
+        "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+    }
+
+
+async def open_pool(dsn: str, *, size: int, min_size: int = 1, name: str = "historian", statement_timeout_s: float | None = None) -> Pool:
+    """A pool of up to `size` connections. Raises Unavailable, with what to look at, if the server cannot be reached."""
+    settings = _settings(name)
+    if statement_timeout_s is not None:
+        settings["statement_timeout"] = str(int(statement_timeout_s * 1000))
+    with translated():
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=min_size,
+            max_size=size,
+            init=_prepare,
+            server_settings=settings,
+            command_timeout=None,
+            max_inactive_connection_lifetime=300,
+        )
+
+
+async def connect(dsn: str, *, name: str = "historian") -> Connection:
+    """One connection outside a pool, set up the same way. Raises Unavailable."""
+    with translated():
+        conn = await asyncpg.connect(dsn, server_settings=_settings(name))
+        await _prepare(conn)
+        return conn

@@ -1,0 +1,28 @@
+-- Plain PostgreSQL: a partition a calendar month (UTC), made ahead of the data or, for the far past and future, on demand.
+
+-- Months are counted from January 1970 = 0. Returns how many partitions were made. SECURITY DEFINER: the server's role needs no right to create tables.
+CREATE FUNCTION historian.make_partitions(months int[]) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    m    int;
+    lo   timestamptz;
+    hi   timestamptz;
+    name text;
+    made int := 0;
+BEGIN
+    -- writers that find the same month missing at the same time wait for each other here
+    PERFORM pg_advisory_xact_lock(hashtext('historian.make_partitions'));
+    FOREACH m IN ARRAY months LOOP
+        lo := make_timestamptz(1970 + m / 12, 1 + m % 12, 1, 0, 0, 0, 'UTC');
+        hi := make_timestamptz(1970 + (m + 1) / 12, 1 + (m + 1) % 12, 1, 0, 0, 0, 'UTC');
+        name := format('sample_%s', to_char(lo, 'YYYY_MM'));
+        IF to_regclass(format('historian.%I', name)) IS NULL THEN
+            -- ATTACH locks the parent less than CREATE … PARTITION OF does: writers and readers go on
+            EXECUTE format('CREATE TABLE historian.%I (LIKE historian.sample INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CHECK (ts >= %L AND ts < %L)) WITH (autovacuum_vacuum_insert_scale_factor = 0.1)', name, lo, hi);
+            EXECUTE format('ALTER TABLE historian.sample ATTACH PARTITION historian.%I FOR VALUES FROM (%L) TO (%L)', name, lo, hi);
+            EXECUTE format('ALTER TABLE historian.%I DROP CONSTRAINT %I', name, name || '_ts_check');
+            made := made + 1;
+        END IF;
+    END LOOP;
+    RETURN made;
+END $$;
