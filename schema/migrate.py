@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import LiteralString, cast
+from typing import cast
 
 import psycopg
 
@@ -136,7 +136,7 @@ def upgrade(dsn: str, *, on_step: Callable[[str], None] | None = None) -> list[s
             try:
                 with conn.transaction():
                     # our own files, no outside text in them
-                    conn.execute(cast(LiteralString, migration.sql))
+                    conn.execute(migration.sql)
                     conn.execute(
                         "INSERT INTO historian.migration (number, name, engine) VALUES (%s, %s, %s)",
                         (migration.number, migration.name, engine),

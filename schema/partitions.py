@@ -36,3 +36,7 @@ class Partitions:
             with translated():
                 await self._pool.execute("SELECT historian.make_partitions($1::int[])", missing)
             self._made.update(missing)
+
+    def forget(self) -> None:
+        """Look again before the next batch: a partition was dropped."""
+        self._made.clear()

@@ -1,0 +1,161 @@
+"""The live bus inside one process: takes notices of commits from writers and from the ledger sweep, and hands each on once, in one order.
+
+Promise. Every transaction that commits while the hub is open is handed to every subscriber attached at that time, once. Of two transactions that
+wrote the same (tag, ts), what arrives last at a subscriber is what the later one wrote.
+
+How. `position` orders the commits of any tag (the writer draws it under the tags' locks). A notice that arrives behind one with a higher position is
+freed of the samples that the other has overwritten: they are history that no longer stands.
+
+The hub belongs to one event loop; `publish` is called in it and never blocks. Who stops: first the writers, then the sweep, then the hub.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from historian.schema.ledger import Notice
+from historian.schema.samples import Bools, Samples
+
+#: cursors count from a new second of this clock at each start, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
+CURSOR_EPOCH_S = 1_577_836_800  # 2020-01-01
+CURSORS_A_SECOND_BITS = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A notice on the bus, at its place in the order."""
+
+    cursor: int
+    notice: Notice
+
+
+class Subscriber(Protocol):
+    """Who is attached to the hub."""
+
+    def offer(self, entry: Entry) -> None:
+        """Take what was committed; must neither block nor raise."""
+
+
+@dataclass(slots=True)
+class HubCounts:
+    """What went over the bus since it was made."""
+
+    notices: int = 0
+    samples: int = 0
+    repeated: int = 0
+    reordered: int = 0
+
+
+class Hub:
+    """Hands each notice to all subscribers, and retains the last ones for streams that resume.
+
+    `retain_bytes` bounds what is retained, beyond a floor of `MIN_RETAINED` notices.
+    """
+
+    MIN_RETAINED = 64
+
+    def __init__(self, *, retain_bytes: int = 64 << 20, now_s: float | None = None) -> None:
+        self._subscribers: dict[int, Subscriber] = {}
+        self._retained: deque[Entry] = deque()
+        self._retained_bytes = 0
+        self._retain_bytes = retain_bytes
+        self._highest = -1
+        #: xids handed on, as far as they are not below the watermark
+        self._passed: set[int] = set()
+        self._watermark = 0
+        self._cursor = (int(time.time() if now_s is None else now_s) - CURSOR_EPOCH_S) << CURSORS_A_SECOND_BITS
+        self._forgotten = self._cursor
+        self.counts = HubCounts()
+
+    @property
+    def cursor(self) -> int:
+        """The place of the newest notice."""
+        return self._cursor
+
+    @property
+    def watermark(self) -> int:
+        """Every transaction below this xid has been handed on, or never will be."""
+        return self._watermark
+
+    @property
+    def retained_bytes(self) -> int:
+        return self._retained_bytes
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
+
+    def attach(self, subscriber: Subscriber) -> None:
+        self._subscribers[id(subscriber)] = subscriber
+
+    def detach(self, subscriber: Subscriber) -> None:
+        self._subscribers.pop(id(subscriber), None)
+
+    def has_passed(self, xid: int) -> bool:
+        """Whether the transaction need not, or must not, be handed on any more."""
+        return xid < self._watermark or xid in self._passed
+
+    def raise_watermark(self, xmin: int) -> None:
+        """Say that everything committed below xmin has been handed on: the sweep knows."""
+        if xmin > self._watermark:
+            self._watermark = xmin
+            self._passed = {xid for xid in self._passed if xid >= xmin}
+
+    def publish(self, notice: Notice) -> None:
+        """Hand on what a transaction committed, unless that has been done."""
+        if self.has_passed(notice.xid):
+            self.counts.repeated += 1
+            return
+        self._passed.add(notice.xid)
+        if notice.position < self._highest:
+            notice = self._without_overwritten(notice)
+        self._highest = max(self._highest, notice.position)
+        self._cursor += 1
+        entry = Entry(self._cursor, notice)
+        self.counts.notices += 1
+        self.counts.samples += len(notice.samples)
+        self._retain(entry)
+        for subscriber in list(self._subscribers.values()):
+            subscriber.offer(entry)
+
+    def since(self, cursor: int) -> Iterable[Entry] | None:
+        """The entries behind a cursor, or None if not all of them are retained, or the cursor is none of this hub's."""
+        if not self._forgotten <= cursor <= self._cursor:
+            return None
+        return [entry for entry in self._retained if entry.cursor > cursor]
+
+    def _retain(self, entry: Entry) -> None:
+        self._retained.append(entry)
+        self._retained_bytes += entry.notice.samples.nbytes
+        while self._retained_bytes > self._retain_bytes and len(self._retained) > self.MIN_RETAINED:
+            gone = self._retained.popleft()
+            self._retained_bytes -= gone.notice.samples.nbytes
+            self._forgotten = gone.cursor
+
+    def _without_overwritten(self, notice: Notice) -> Notice:
+        """The notice less what later transactions, handed on already, wrote at the same (tag, ts).
+
+        Those that could have are still retained: the sweep hands a commit on within about a second.
+        """
+        self.counts.reordered += 1
+        keep = np.ones(len(notice.samples), np.bool_)
+        for entry in self._retained:
+            if entry.notice.position > notice.position:
+                keep &= ~_standing_in(notice.samples, entry.notice.samples)
+        return notice if keep.all() else Notice(notice.xid, notice.position, notice.samples.take(keep))
+
+
+def _standing_in(samples: Samples, other: Samples) -> Bools:
+    """Which rows have a (tag_id, ts) that the other has too; both are sorted by it."""
+    found = np.zeros(len(samples), np.bool_)
+    common = np.intersect1d(samples.tag_id, other.tag_id)
+    for tag_id in common.tolist():
+        mine = slice(*np.searchsorted(samples.tag_id, [tag_id, tag_id + 1]))
+        theirs = slice(*np.searchsorted(other.tag_id, [tag_id, tag_id + 1]))
+        found[mine] = np.isin(samples.ts[mine], other.ts[theirs], assume_unique=True)
+    return found
