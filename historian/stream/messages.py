@@ -1,0 +1,95 @@
+"""The control messages that a client sends, as docs/protocol.md has them: parsed and checked here, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from historian.schema.errors import BadInput
+from historian.schema.paths import MAX_BYTES
+
+MAX_SUBSCRIPTIONS = 64
+MAX_TAGS = 10_000
+MAX_MESSAGE_BYTES = 256 << 10
+MAX_FAULTS = 100
+
+SubscriptionId = Annotated[int, Field(ge=0, le=0xFFFF)]
+Time = Annotated[int | str, Field()]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Subscribe(_Message):
+    type: Literal["subscribe"]
+    id: SubscriptionId
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(min_length=1, max_length=MAX_TAGS)]
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+    mode: Literal["raw", "minmax", "auto"] = "raw"
+    points: Annotated[int, Field(ge=10, le=100_000)] = 2000
+    cursor: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+
+
+class Unsubscribe(_Message):
+    type: Literal["unsubscribe"]
+    id: SubscriptionId
+
+
+class Pause(_Message):
+    type: Literal["pause"]
+    id: SubscriptionId
+
+
+class Resume(_Message):
+    type: Literal["resume"]
+    id: SubscriptionId
+
+
+class Credit(_Message):
+    type: Literal["credit"]
+    id: SubscriptionId
+    n: Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Heartbeat(_Message):
+    type: Literal["heartbeat"]
+
+
+Message = Subscribe | Unsubscribe | Pause | Resume | Credit | Heartbeat
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+
+
+class BadMessage(BadInput):
+    """A control message that is none. `subscription` is its id where it has one."""
+
+    problem = "bad-message"
+    title = "Bad control message"
+
+    def __init__(self, detail: str, subscription: int | None = None) -> None:
+        self.subscription = subscription
+        super().__init__(detail)
+
+
+def parse(text: str | bytes) -> Message:
+    """A control message. Raises BadMessage, which names each field at fault."""
+    try:
+        data: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadMessage(f"a control message is one JSON object: {error}") from None
+    if not isinstance(data, dict):
+        raise BadMessage("a control message is one JSON object with a type")
+    known = data.get("id")
+    subscription = known if isinstance(known, int) and not isinstance(known, bool) and 0 <= known <= 0xFFFF else None
+    try:
+        return _ADAPTER.validate_python(data)
+    except ValidationError as error:
+        parts = []
+        for fault in error.errors(include_url=False, include_context=False)[:10]:
+            # the first part of the location is the message type that the fault was found in
+            where = ".".join(str(part) for part in fault["loc"][1:])
+            parts.append(f"{where}: {fault['msg']}" if where else str(fault["msg"]))
+        raise BadMessage("; ".join(parts), subscription) from None

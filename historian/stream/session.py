@@ -1,0 +1,273 @@
+"""One WebSocket connection of docs/protocol.md: reads control messages, runs its subscriptions, writes their events as frames.
+
+Owns a task for each subscription and one that sends heartbeats; all are cancelled and awaited before `run` returns. A client that does not read blocks its own
+tasks only: what waits for it is bounded in `Subscription`, and a backfill that it does not take within STALLED_S ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing, suppress
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import zstandard
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from historian.query.formats import json_samples
+from historian.query.times import format_time, parse_time
+from historian.schema.catalogue import Catalogue
+from historian.schema.connection import Pool
+from historian.schema.errors import BadInput, Conflict, HistorianError
+from historian.schema.samples import arrow_schema
+from historian.stream import frames, messages
+from historian.stream.hub import Hub
+from historian.stream.messages import BadMessage
+from historian.stream.subscription import STALLED_S, Data, Event, Gap, Live, Request, Subscribed, Subscription
+from historian.stream.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+ARROW = "historian.v1.arrow"
+JSON = "historian.v1.json"
+SUBPROTOCOLS = (ARROW, JSON)
+
+#: payloads smaller than this are not worth compressing: the zstd frame and the call cost more than they save
+MIN_COMPRESSED_BYTES = 512
+
+
+class _Encoder:
+    """Makes the messages of one subscription."""
+
+    def __init__(self, subscription: int, *, binary: bool, compress: bool) -> None:
+        self._id = subscription
+        self._binary = binary
+        self._compressor = zstandard.ZstdCompressor(level=1) if compress else None
+        self._sequence = 0
+        self._schema: pa.Schema | None = None
+        self._schema_sent = False
+        self._paths: dict[int, str] = {}
+        self._tags: tuple[Any, ...] = ()
+
+    def encode(self, event: Event) -> str | bytes:
+        match event:
+            case Subscribed(tags, resumed):
+                self._schema = arrow_schema(tags)
+                self._tags = tags
+                extra = {} if resumed is None else {"resumed": resumed}
+                return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
+            case Live(cursor):
+                return self._control("live", cursor=cursor)
+            case Gap(start, end, reason):
+                return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason})
+            case Data():
+                return self._frame(event) if self._binary else self._text(event)
+
+    def _control(self, kind: str, **fields: Any) -> str:
+        return orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
+
+    def _next(self) -> int:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFFFFFF
+        return sequence
+
+    def _frame(self, data: Data) -> bytes:
+        assert self._schema is not None
+        flags = frames.BACKFILL if data.backfill else 0
+        parts: list[bytes] = []
+        if not self._schema_sent:
+            parts.append(self._schema.serialize().to_pybytes())
+            self._schema_sent = True
+            flags |= frames.SCHEMA
+        if len(data.samples):
+            parts.append(data.samples.to_record_batch(self._schema).serialize().to_pybytes())
+        if data.last:
+            parts.append(frames.END_OF_STREAM)
+            flags |= frames.LAST
+        payload = b"".join(parts)
+        if self._compressor is not None and len(payload) >= MIN_COMPRESSED_BYTES:
+            compressed = self._compressor.compress(payload)
+            if len(compressed) < len(payload):
+                payload = compressed
+                flags |= frames.ZSTD
+        header = frames.FrameHeader(flags=flags, subscription=self._id, sequence=self._next(), cursor=data.cursor)
+        return frames.pack(header) + payload
+
+    def _text(self, data: Data) -> str:
+        head = orjson.dumps(
+            {
+                "type": "data",
+                "id": self._id,
+                "sequence": self._next(),
+                "cursor": data.cursor,
+                "backfill": data.backfill,
+                "last": data.last,
+            }
+        )
+        return (head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}").decode()
+
+
+class Session:
+    """The streams of one connection."""
+
+    def __init__(
+        self,
+        ws: web.WebSocketResponse,
+        *,
+        catalogue: Catalogue,
+        hub: Hub,
+        sweep: Sweep,
+        pool: Pool,
+        compress: bool,
+        queue_bytes: int,
+        heartbeat_s: float,
+    ) -> None:
+        self._ws = ws
+        self._catalogue = catalogue
+        self._hub = hub
+        self._sweep = sweep
+        self._pool = pool
+        self._compress = compress
+        self._queue_bytes = queue_bytes
+        self._heartbeat_s = heartbeat_s
+        self._binary = ws.ws_protocol == ARROW
+        self._subscriptions: dict[int, Subscription] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._faults = 0
+
+    async def run(self) -> None:
+        """Serve the connection until either side closes it."""
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            async for message in self._ws:
+                if message.type == WSMsgType.TEXT:
+                    await self._handle(message.data)
+                elif message.type == WSMsgType.BINARY:
+                    await self._fault(BadMessage("control messages are text; samples are written by POST /v1/write"))
+                if self._faults > messages.MAX_FAULTS:
+                    await self._ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many faulty control messages")
+        except ConnectionError:
+            pass
+        finally:
+            tasks = [heartbeat, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(self._heartbeat_s)
+                await self._send('{"type":"heartbeat"}')
+
+    async def _send(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            await self._ws.send_str(message)
+        else:
+            await self._ws.send_bytes(message)
+
+    async def _fault(self, error: HistorianError, subscription: int | None = None) -> None:
+        document = error.document()
+        if subscription is None and isinstance(error, BadMessage):
+            subscription = error.subscription
+        if subscription is not None:
+            document["id"] = subscription
+        # the problem's type is a field of its own name: `type` says what message this is
+        document["problem"] = document.pop("type")
+        self._faults += isinstance(error, BadInput)
+        await self._send(orjson.dumps({"type": "error", **document}).decode())
+
+    async def _handle(self, text: str) -> None:
+        try:
+            message = messages.parse(text)
+        except BadMessage as error:
+            await self._fault(error)
+            return
+        if isinstance(message, messages.Heartbeat):
+            await self._send('{"type":"heartbeat"}')
+            return
+        try:
+            if isinstance(message, messages.Subscribe):
+                await self._subscribe(message)
+                return
+            subscription = self._subscriptions.get(message.id)
+            if subscription is None:
+                raise BadMessage(f"there is no subscription {message.id} on this connection", message.id)
+            match message:
+                case messages.Unsubscribe():
+                    await self._unsubscribe(message.id)
+                case messages.Pause():
+                    subscription.pause()
+                case messages.Resume():
+                    subscription.resume()
+                case messages.Credit():
+                    subscription.grant(message.n)
+        except HistorianError as error:
+            await self._fault(error, message.id)
+
+    async def _subscribe(self, message: messages.Subscribe) -> None:
+        if message.id in self._subscriptions:
+            raise Conflict(f"subscription {message.id} is open on this connection; unsubscribe it first, or take another id")
+        if len(self._subscriptions) >= messages.MAX_SUBSCRIPTIONS:
+            raise BadInput(f"at most {messages.MAX_SUBSCRIPTIONS} subscriptions a connection")
+        now_us = time.time_ns() // 1000
+        start = None if message.from_ is None else parse_time(message.from_, now_us)
+        end = None if message.to is None else parse_time(message.to, now_us)
+        if start is not None and end is not None and end < start:
+            raise BadInput(f"to ({message.to}) lies before from ({message.from_})")
+        tags = await self._catalogue.resolve(message.tags)
+        if len(tags) > messages.MAX_TAGS:
+            raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a subscription")
+        subscription = Subscription(
+            Request(tuple(tags), start, end, message.mode, message.points, message.cursor),
+            hub=self._hub,
+            sweep=self._sweep,
+            pool=self._pool,
+            now_us=now_us,
+            queue_bytes=self._queue_bytes,
+        )
+        self._subscriptions[message.id] = subscription
+        self._tasks[message.id] = asyncio.create_task(self._pump(message.id, subscription))
+
+    async def _unsubscribe(self, subscription_id: int) -> None:
+        del self._subscriptions[subscription_id]
+        task = self._tasks.pop(subscription_id)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _pump(self, subscription_id: int, subscription: Subscription) -> None:
+        encoder = _Encoder(subscription_id, binary=self._binary, compress=self._compress)
+        try:
+            async with aclosing(subscription.events()) as events:
+                async for event in events:
+                    try:
+                        async with asyncio.timeout(STALLED_S if isinstance(event, Data) and event.backfill else None):
+                            await self._send(encoder.encode(event))
+                    except TimeoutError:
+                        await self._abort("the backfill was not read")
+                        return
+        except ConnectionError:
+            return
+        except HistorianError as error:
+            with suppress(ConnectionError):
+                await self._fault(error, subscription_id)
+        except Exception:
+            log.exception("subscription %d failed", subscription_id)
+            with suppress(ConnectionError):
+                await self._fault(HistorianError("this subscription failed on the server; its log says why"), subscription_id)
+        # ended by itself: the id is free again
+        if self._subscriptions.get(subscription_id) is subscription:
+            del self._subscriptions[subscription_id]
+            del self._tasks[subscription_id]
+
+    async def _abort(self, why: str) -> None:
+        log.warning("closing a stream: %s for %.0f s", why, STALLED_S)
+        # a client that does not read does not read a close message either
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(5):
+                await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=why.encode())
+
+

@@ -1,0 +1,296 @@
+"""One subscription: backfill, seam, live tail, as a sequence of events that any transport can send.
+
+Promise. A client that takes every event has, for its tags and from its start on, exactly what the database holds: nothing is missing, nothing comes twice.
+What it did not take in time, because it reads too slowly, is named in a `Gap`. Memory is bounded by `queue_bytes`, whatever the client does.
+
+The hub calls `offer`; one task iterates `events()`; nobody else touches the queue. Closing the iterator detaches from the hub and frees the
+database connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from historian.query.range import Mode, RangeQuery
+from historian.schema.catalogue import Tag
+from historian.schema.connection import Pool
+from historian.schema.errors import Unavailable
+from historian.schema.samples import Samples, concat
+from historian.schema.visibility import VisibilitySnapshot
+from historian.stream.hub import Entry, Hub
+from historian.stream.seam import backfill
+from historian.stream.sweep import Sweep
+
+#: rows of a data frame at the most: 1.4 MB of Arrow
+MAX_FRAME_ROWS = 65_536
+#: a client that takes nothing of its backfill for so long holds a database snapshot for nothing
+STALLED_S = 60.0
+#: 9999-01-01, µs: beyond every timestamp that is accepted
+FOREVER = 253_370_764_800_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """It is open. `resumed` is None where no cursor was given."""
+
+    tags: tuple[Tag, ...]
+    resumed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Samples; `cursor` is 0 as long as one cannot resume from here."""
+
+    samples: Samples
+    cursor: int
+    backfill: bool
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The seam has passed."""
+
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples with timestamps in [start, end) (µs) were left out."""
+
+    start: int
+    end: int
+    reason: str
+
+
+Event = Subscribed | Data | Live | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for. Times in µs; `start` None: no backfill; `end` None: for ever."""
+
+    tags: tuple[Tag, ...]
+    start: int | None
+    end: int | None
+    mode: Mode = "raw"
+    points: int = 2000
+    cursor: int | None = None
+
+
+class TagFilter:
+    """Picks the samples of a set of tags in a time span; one table look-up a sample."""
+
+    def __init__(self, tags: Sequence[Tag], start: int | None, end: int | None) -> None:
+        ids = np.array([tag.tag_id for tag in tags], np.int64)
+        # the last place stands for all ids beyond
+        self._wanted = np.zeros(int(ids.max(initial=0)) + 2, np.bool_)
+        self._wanted[ids] = True
+        self._start = start
+        self._end = end
+
+    def pick(self, samples: Samples) -> Samples:
+        keep = self._wanted[np.minimum(samples.tag_id, len(self._wanted) - 1)]
+        if self._start is not None:
+            keep &= samples.ts >= self._start
+        if self._end is not None:
+            keep &= samples.ts < self._end
+        return samples if keep.all() else samples.take(keep)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    cursor: int
+    xid: int
+    samples: Samples
+
+
+class Subscription:
+    """A client's view of some tags. Make it, then iterate `events()` once."""
+
+    def __init__(self, request: Request, *, hub: Hub, sweep: Sweep, pool: Pool, now_us: int, queue_bytes: int = 8 << 20) -> None:
+        self._request = request
+        self._hub = hub
+        self._sweep = sweep
+        self._pool = pool
+        self._now_us = now_us
+        self._queue_bytes = queue_bytes
+        self._filter = TagFilter(request.tags, request.start, request.end)
+        self._seam: VisibilitySnapshot | None = None
+        self._queue: deque[_Piece] = deque()
+        self._queued_bytes = 0
+        self._missed: Gap | None = None
+        self._missed_behind = 0
+        self._woken = asyncio.Event()
+        self._paused = False
+        self._credit: int | None = None
+
+    # -- called by the hub and by the client's control messages
+
+    def offer(self, entry: Entry) -> None:
+        """From the hub: keep what is ours of it."""
+        if self._seam is not None and self._seam.sees(entry.notice.xid):
+            return
+        samples = self._filter.pick(entry.notice.samples)
+        if not len(samples):
+            return
+        self._queue.append(_Piece(entry.cursor, entry.notice.xid, samples))
+        self._queued_bytes += samples.nbytes
+        if self._queued_bytes > self._queue_bytes:
+            self._drop()
+        self._woken.set()
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._woken.set()
+
+    def grant(self, frames: int) -> None:
+        """From the first call on, each data frame takes one credit."""
+        self._credit = (self._credit or 0) + frames
+        self._woken.set()
+
+    def _drop(self) -> None:
+        """The client is too slow: let go of all that waits, and remember what it was."""
+        start = min(int(piece.samples.ts.min()) for piece in self._queue)
+        end = max(int(piece.samples.ts.max()) for piece in self._queue) + 1
+        if self._missed is not None:
+            start, end = min(start, self._missed.start), max(end, self._missed.end)
+        else:
+            self._missed_behind = self._queue[0].cursor - 1
+        self._missed = Gap(start, end, "slow-client")
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    # -- iterated by the transport
+
+    async def events(self) -> AsyncIterator[Event]:
+        """All that the client is to be sent, in order. Raises Unavailable if the database goes away before the seam has passed."""
+        self._hub.attach(self)
+        try:
+            entries = self._hub.since(self._request.cursor) if self._request.cursor else None
+            if entries is not None:
+                live = self._resumed(entries)
+            else:
+                live = self._fresh()
+            async with aclosing(live) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._hub.detach(self)
+            self._queue.clear()
+
+    async def _fresh(self) -> AsyncIterator[Event]:
+        request = self._request
+        expired = request.cursor is not None
+        yield Subscribed(request.tags, resumed=False if expired else None)
+        if expired:
+            yield Gap(request.start if request.start is not None else self._now_us, self._now_us, "cursor-expired")
+        async with aclosing(backfill(self._pool, self._queries(), self._pass_seam)) as chunks:
+            async for chunk in chunks:
+                for samples in _frames(chunk):
+                    try:
+                        async with asyncio.timeout(STALLED_S):
+                            await self._may_send()
+                    except TimeoutError:
+                        raise Unavailable(f"paused or without credit for {STALLED_S:.0f} s in the middle of the backfill; subscribe again") from None
+                    yield Data(samples, 0, backfill=True)
+        if request.end is not None and request.end <= self._now_us:
+            await self._may_send()
+            yield Data(Samples.empty(), 0, backfill=True, last=True)
+            return
+        # Frames that the seam's snapshot sees may come until a sweep has found them all. After one, whatever follows is new to this client, so that its place
+        # on the bus is all that a resumed stream has to know.
+        await self._sweep.after_now()
+        yield Live(self._taken())
+        async with aclosing(self._tail()) as events:
+            async for event in events:
+                yield event
+
+    async def _resumed(self, entries: Iterable[Entry]) -> AsyncIterator[Event]:
+        # what the client's earlier seam had seen was handed on before its cursor was given out, so nothing is seen by it any more
+        self._seam = VisibilitySnapshot(0, 0, frozenset())
+        yield Subscribed(self._request.tags, resumed=True)
+        for entry in entries:
+            for samples in _frames(self._filter.pick(entry.notice.samples)):
+                await self._may_send()
+                yield Data(samples, entry.cursor, backfill=False)
+        yield Live(self._taken())
+        async with aclosing(self._tail()) as events:
+            async for event in events:
+                yield event
+
+    def _queries(self) -> list[RangeQuery]:
+        """What the backfill reads. It has no end where the subscription has none: timestamps may lie ahead of our clock, and what the snapshot sees of them
+        will not come as live frames."""
+        request = self._request
+        if request.start is None or not request.tags:
+            return []
+        end = FOREVER if request.end is None else max(request.end, request.start)
+        if request.mode == "raw":
+            return [RangeQuery(request.tags, request.start, end)]
+        # buckets from here to the end of time would be one bucket: those end now, and what lies ahead comes raw
+        now = max(min(end, self._now_us), request.start)
+        queries = [RangeQuery(request.tags, request.start, now, request.mode, request.points)] if now > request.start else []
+        return [*queries, RangeQuery(request.tags, now, end)] if end > now else queries
+
+    def _taken(self) -> int:
+        """The place on the bus up to which the client has, or needs, nothing."""
+        if self._missed is not None:
+            return self._missed_behind
+        return self._queue[0].cursor - 1 if self._queue else self._hub.cursor
+
+    def _pass_seam(self, seam: VisibilitySnapshot) -> None:
+        """From now on frames are asked; those that were held are asked now."""
+        self._seam = seam
+        held = [piece for piece in self._queue if not seam.sees(piece.xid)]
+        self._queue = deque(held)
+        self._queued_bytes = sum(piece.samples.nbytes for piece in held)
+
+    async def _tail(self) -> AsyncIterator[Event]:
+        end = self._request.end
+        loop = asyncio.get_running_loop()
+        over_at = None if end is None else loop.time() + (end - self._now_us) / 1e6
+        while True:
+            try:
+                async with asyncio.timeout_at(over_at):
+                    while not self._queue and self._missed is None:
+                        self._woken.clear()
+                        await self._woken.wait()
+                    await self._may_send()
+            except TimeoutError:
+                yield Data(Samples.empty(), self._hub.cursor, backfill=False, last=True)
+                return
+            if self._missed is not None:
+                gap, self._missed = self._missed, None
+                yield gap
+                continue
+            pieces = list(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
+            frames = list(_frames(concat([piece.samples for piece in pieces])))
+            for n, samples in enumerate(frames):
+                if n:
+                    await self._may_send()
+                # only behind the last part is all of these notices with the client
+                yield Data(samples, pieces[-1].cursor if n == len(frames) - 1 else pieces[0].cursor - 1, backfill=False)
+
+    async def _may_send(self) -> None:
+        while self._paused or self._credit == 0:
+            self._woken.clear()
+            await self._woken.wait()
+        if self._credit is not None:
+            self._credit -= 1
+
+
+def _frames(samples: Samples) -> Iterable[Samples]:
+    for start in range(0, len(samples), MAX_FRAME_ROWS):
+        yield samples.slice(start, min(start + MAX_FRAME_ROWS, len(samples)))
