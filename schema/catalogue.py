@@ -171,7 +171,7 @@ class Catalogue:
     async def resolve(self, names: Iterable[str]) -> list[Tag]:
         """The tags of paths and wildcards, each once, in the order asked for. Raises UnknownTag for paths (not wildcards) without a tag, BadInput."""
         names = list(names)
-        if any(not is_wildcard(name) and check_path(name) not in self._by_path for name in names):
+        if any(is_wildcard(name) or check_path(name) not in self._by_path for name in names):
             await self.refresh()
         found: dict[int, Tag] = {}
         unknown: list[str] = []

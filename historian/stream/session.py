@@ -14,16 +14,16 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import zstandard
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from historian.query.formats import json_samples
 from historian.query.times import format_time, parse_time
-from historian.schema.catalogue import Catalogue
+from historian.schema.catalogue import Catalogue, Tag
 from historian.schema.connection import Pool
 from historian.schema.errors import BadInput, Conflict, HistorianError
 from historian.schema.samples import arrow_schema
-from historian.stream import frames, messages
+from historian.stream import messages
+from historian.stream.frames import ARROW, JSON, FrameWriter
 from historian.stream.hub import Hub
 from historian.stream.messages import BadMessage
 from historian.stream.subscription import STALLED_S, Data, Event, Gap, Live, Request, Subscribed, Subscription
@@ -31,12 +31,7 @@ from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-ARROW = "historian.v1.arrow"
-JSON = "historian.v1.json"
 SUBPROTOCOLS = (ARROW, JSON)
-
-#: payloads smaller than this are not worth compressing: the zstd frame and the call cost more than they save
-MIN_COMPRESSED_BYTES = 512
 
 
 class _Encoder:
@@ -45,18 +40,18 @@ class _Encoder:
     def __init__(self, subscription: int, *, binary: bool, compress: bool) -> None:
         self._id = subscription
         self._binary = binary
-        self._compressor = zstandard.ZstdCompressor(level=1) if compress else None
+        self._compress = compress
         self._sequence = 0
+        self._frames: FrameWriter | None = None
         self._schema: pa.Schema | None = None
-        self._schema_sent = False
-        self._paths: dict[int, str] = {}
-        self._tags: tuple[Any, ...] = ()
+        self._tags: dict[int, Tag] = {}
 
     def encode(self, event: Event) -> str | bytes:
         match event:
             case Subscribed(tags, resumed):
                 self._schema = arrow_schema(tags)
-                self._tags = tags
+                self._frames = FrameWriter(self._id, self._schema, zstd=self._compress)
+                self._tags = {tag.tag_id: tag for tag in tags}
                 extra = {} if resumed is None else {"resumed": resumed}
                 return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
             case Live(cursor):
@@ -69,39 +64,19 @@ class _Encoder:
     def _control(self, kind: str, **fields: Any) -> str:
         return orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
 
-    def _next(self) -> int:
-        sequence = self._sequence
-        self._sequence = (sequence + 1) & 0xFFFFFFFF
-        return sequence
-
     def _frame(self, data: Data) -> bytes:
-        assert self._schema is not None
-        flags = frames.BACKFILL if data.backfill else 0
-        parts: list[bytes] = []
-        if not self._schema_sent:
-            parts.append(self._schema.serialize().to_pybytes())
-            self._schema_sent = True
-            flags |= frames.SCHEMA
-        if len(data.samples):
-            parts.append(data.samples.to_record_batch(self._schema).serialize().to_pybytes())
-        if data.last:
-            parts.append(frames.END_OF_STREAM)
-            flags |= frames.LAST
-        payload = b"".join(parts)
-        if self._compressor is not None and len(payload) >= MIN_COMPRESSED_BYTES:
-            compressed = self._compressor.compress(payload)
-            if len(compressed) < len(payload):
-                payload = compressed
-                flags |= frames.ZSTD
-        header = frames.FrameHeader(flags=flags, subscription=self._id, sequence=self._next(), cursor=data.cursor)
-        return frames.pack(header) + payload
+        assert self._frames is not None
+        batch = data.samples.to_record_batch(self._schema)
+        return self._frames.frame(batch, cursor=data.cursor, backfill=data.backfill, last=data.last)
 
     def _text(self, data: Data) -> str:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFFFFFF
         head = orjson.dumps(
             {
                 "type": "data",
                 "id": self._id,
-                "sequence": self._next(),
+                "sequence": sequence,
                 "cursor": data.cursor,
                 "backfill": data.backfill,
                 "last": data.last,

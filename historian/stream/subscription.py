@@ -177,10 +177,7 @@ class Subscription:
         self._hub.attach(self)
         try:
             entries = self._hub.since(self._request.cursor) if self._request.cursor else None
-            if entries is not None:
-                live = self._resumed(entries)
-            else:
-                live = self._fresh()
+            live = self._fresh() if entries is None else self._resumed(entries)
             async with aclosing(live) as events:
                 async for event in events:
                     yield event

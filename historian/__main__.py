@@ -1,0 +1,5 @@
+"""`python -m historian`: the command."""
+
+from historian.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""The `historian` command: its sub-commands, each in a module of its own, and what its errors look like.
+
+Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from historian import __version__
+from historian.cli import db, tags
+from historian.cli.demo import demo
+from historian.cli.import_ import import_files
+from historian.cli.query import query
+from historian.cli.serve import serve
+from historian.cli.tail import tail
+from historian.schema.errors import BadSamples, HistorianError
+
+app = typer.Typer(
+    name="historian",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: [bold]historian demo[/bold]   ·   Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"historian {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _historian(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """An industrial historian with live trending streams.
+
+    Commands that read or write talk to a running server: --url, or HISTORIAN_URL, or the local one.
+    """
+
+
+app.command("demo")(demo)
+app.command("serve")(serve)
+app.command("import")(import_files)
+app.command("query")(query)
+app.command("tail")(tail)
+app.add_typer(tags.app, name="tags")
+app.add_typer(db.app, name="db")
+
+
+def main() -> None:
+    """Run the command and exit."""
+    try:
+        app()
+    except HistorianError as error:
+        _complain(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output is gone; keep the interpreter's own flush from complaining
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _complain(error: HistorianError) -> None:
+    typer.echo(f"historian: {error}", err=True)
+    if isinstance(error, BadSamples):
+        for fault in error.faults[1:10]:
+            typer.echo(f"  row {fault.row}: {fault.column}: {fault.detail}", err=True)

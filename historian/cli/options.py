@@ -1,0 +1,23 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        envvar="HISTORIAN_DSN",
+        show_envvar=True,
+        metavar="DSN",
+        help="PostgreSQL or TimescaleDB server, as postgresql://user@host/db. Default: the embedded database.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="HISTORIAN_DATA_DIR", metavar="DIR", help="Where the embedded database keeps its data."),
+]

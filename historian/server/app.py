@@ -1,0 +1,41 @@
+"""The web application: which path is answered by which handler."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from historian.server import health, page, producers, range, snapshot, stream, tags, write
+from historian.server.access import access, add_headers
+from historian.server.openapi import openapi
+from historian.server.problems import problems
+from historian.server.services import SERVICES, Services
+
+
+def make_app(services: Services) -> web.Application:
+    """The application of one server, whose services run already."""
+    app = web.Application(middlewares=[problems, access])
+    app[SERVICES] = services
+    app[stream.SOCKETS] = set()
+    app[stream.TASKS] = set()
+    app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(stream.close_streams)
+    app.router.add_routes(
+        [
+            web.post("/v1/write", write.write),
+            web.get("/v1/range", range.get_range),
+            web.get("/v1/snapshot", snapshot.get_snapshot),
+            web.get("/v1/tags", tags.get_tags),
+            web.put("/v1/tags", tags.put_tags),
+            web.get("/v1/producers/{name:.+}", producers.producer),
+            web.get("/v1/stream", stream.stream),
+            web.get("/openapi.json", openapi),
+            web.get("/healthz", health.healthz),
+            web.get("/readyz", health.readyz),
+            web.get("/metrics", health.prometheus),
+            web.get("/", page.index),
+            web.get("/favicon.svg", page.icon),
+            web.get("/favicon.ico", page.icon),
+            web.get("/assets/{name}", page.asset),
+        ]
+    )
+    return app

@@ -1,0 +1,66 @@
+"""The server's upkeep of its database: news of the catalogue, partitions ahead, and what the ledger need not keep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import numpy as np
+
+from historian.schema.catalogue import Catalogue
+from historian.schema.connection import Pool, translated
+from historian.schema.errors import HistorianError
+from historian.schema.partitions import Partitions
+from historian.server.write import ANONYMOUS
+
+log = logging.getLogger(__name__)
+
+_CATALOGUE_S = 1.0
+_UPKEEP_S = 60.0
+_MONTHS_AHEAD = 3
+_MONTH_US = 31 * 86_400 * 1_000_000
+
+# a bounded bite, so that no single statement is long; the next one comes in a minute
+_OLD_CONTENT = """
+DELETE FROM historian.ledger_content WHERE xid IN (
+    SELECT xid FROM historian.ledger_content WHERE committed_at < clock_timestamp() - $1::float8 * interval '1 second' ORDER BY committed_at LIMIT 50000)
+"""
+# the names of one beginning are a range of the key
+_ANONYMOUS = """
+DELETE FROM historian.ledger WHERE (producer, seq) IN (
+    SELECT producer, seq FROM historian.ledger
+    WHERE producer >= $1 AND producer < $2 AND committed_at < clock_timestamp() - interval '1 hour' LIMIT 50000)
+"""
+
+
+class Maintenance:
+    """Runs as one task, which the owner cancels. A database that is away is waited for."""
+
+    def __init__(self, pool: Pool, catalogue: Catalogue, *, content_kept_s: float) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._content_kept_s = content_kept_s
+        self._partitions = Partitions(pool)
+
+    async def run(self) -> None:
+        due = 0.0
+        while True:
+            try:
+                await self._catalogue.refresh()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + _UPKEEP_S
+                    await self.upkeep()
+            except HistorianError as error:
+                log.debug("upkeep: %s", error)
+            except Exception:
+                log.exception("upkeep failed")
+            await asyncio.sleep(_CATALOGUE_S)
+
+    async def upkeep(self) -> None:
+        """Once: partitions ahead, old content and spent ledger rows away. Raises Unavailable."""
+        now = time.time_ns() // 1000
+        await self._partitions.make_room(np.array([now + n * _MONTH_US for n in range(_MONTHS_AHEAD)], np.int64))
+        with translated():
+            await self._pool.execute(_OLD_CONTENT, self._content_kept_s)
+            await self._pool.execute(_ANONYMOUS, ANONYMOUS, ANONYMOUS[:-1] + chr(ord(ANONYMOUS[-1]) + 1))

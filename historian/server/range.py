@@ -1,0 +1,91 @@
+"""GET /v1/range: samples or buckets of some tags between two instants, streamed as they are read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import cast, get_args
+
+from aiohttp import web
+
+from historian.query import formats
+from historian.query.range import Mode, RangeQuery, read_range
+from historian.query.times import parse_time
+from historian.schema.connection import translated
+from historian.schema.errors import BadInput, TooLarge
+from historian.server.parameters import integer, parameters
+from historian.server.problems import as_problem
+from historian.server.services import SERVICES, Services
+
+log = logging.getLogger(__name__)
+
+MAX_TAGS = 10_000
+MAX_POINTS = 100_000
+MAX_LIMIT = 2**62
+_WRITE_AT = 256 << 10
+
+
+async def _query(request: web.Request, services: Services) -> tuple[RangeQuery, formats.Format]:
+    given = parameters(request, one=("start", "end", "mode", "points", "limit", "format"), many=("tag",))
+    names = request.query.getall("tag", [])
+    if not names:
+        raise BadInput("no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed")
+    if "start" not in given:
+        raise BadInput("no start: give an RFC 3339 time, integer microseconds since 1970, or one relative to now, as in start=-1h")
+    now = time.time_ns() // 1000
+    start, end = parse_time(given["start"], now), parse_time(given.get("end", "now"), now)
+    if end < start:
+        raise BadInput(f"end ({given.get('end', 'now')}) lies before start ({given['start']})")
+    mode = given.get("mode", "raw")
+    if mode not in get_args(Mode):
+        raise BadInput(f"mode is {', '.join(get_args(Mode))}, not {mode[:40]!r}")
+    points = integer(given.get("points", "2000"), "points", 10, MAX_POINTS)
+    limit = integer(given["limit"], "limit", 1, MAX_LIMIT) if "limit" in given else None
+    form = formats.by_name(given["format"]) if "format" in given else formats.choose(request.headers.get("Accept"))
+    tags = await services.catalogue.resolve(names)
+    if len(tags) > MAX_TAGS:
+        raise TooLarge(f"these wildcards match {len(tags)} tags; at most {MAX_TAGS} a query")
+    return RangeQuery(tuple(tags), start, end, cast(Mode, mode), points, limit), form
+
+
+async def get_range(request: web.Request) -> web.StreamResponse:
+    """Stream a range. A fault that comes after the first bytes cuts the connection, so that nobody takes a part for the whole."""
+    services = request.app[SERVICES]
+    query, form = await _query(request, services)
+    encoder = form.encoder(query.tags)
+    response = web.StreamResponse(headers={"Content-Type": form.content_type, "Cache-Control": "no-store", "Vary": "Accept"})
+    pending = bytearray(encoder.start())
+    stalled_s = services.settings.stalled_s
+
+    async def send() -> None:
+        async with asyncio.timeout(stalled_s):
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(bytes(pending))
+        pending.clear()
+
+    try:
+        with translated():
+            async with (
+                services.reads.acquire() as conn,
+                conn.transaction(isolation="repeatable_read", readonly=True),
+                aclosing(read_range(conn, query)) as chunks,
+            ):
+                async for samples in chunks:
+                    pending += encoder.write(samples)
+                    if len(pending) >= _WRITE_AT:
+                        await send()
+        pending += encoder.finish()
+        await send()
+        await response.write_eof()
+    except Exception as error:
+        if not response.prepared:
+            raise
+        if not isinstance(error, ConnectionError):
+            log.warning("a range was cut off: %s", as_problem(error, "GET /v1/range"))
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the answer was cut off") from error
+    return response

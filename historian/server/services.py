@@ -1,0 +1,63 @@
+"""What the handlers of one server share: made by `run.py`, reached through `request.app[SERVICES]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from historian.ingest.batching import Batcher
+from historian.ingest.writer import Writer
+from historian.schema.catalogue import Catalogue
+from historian.schema.connection import Pool
+from historian.schema.errors import Busy
+from historian.schema.migrate import SchemaStatus
+from historian.server.metrics import Metrics
+from historian.settings import Settings
+from historian.stream.hub import Hub
+from historian.stream.sweep import Sweep
+
+
+class BodyBudget:
+    """Bounds the bytes of all request bodies that are being worked on."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Count `size` more bytes. Raises Busy if that is too much; one body is always let in."""
+        if self.held and self.held + size > self._limit:
+            raise Busy(
+                f"{self.held >> 20} MB of writes are being worked on, and at most {self._limit >> 20} MB may; send this again in a moment"
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+
+
+@dataclass(slots=True)
+class Services:
+    """`reads` serves range queries and snapshots, `backfills` the streams: neither can starve the other, nor the writer."""
+
+    settings: Settings
+    schema: SchemaStatus
+    catalogue: Catalogue
+    writer: Writer
+    batcher: Batcher
+    hub: Hub
+    sweep: Sweep
+    reads: Pool
+    backfills: Pool
+    metrics: Metrics
+    bodies: BodyBudget = field(init=False)
+    #: open streams: WebSocket connections and chunked responses
+    streams: int = 0
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.bodies = BodyBudget(self.settings.max_bodies)
+
+
+SERVICES = web.AppKey("services", Services)

@@ -1,0 +1,95 @@
+"""Settings of the server: from the command line, else from the environment (`HISTORIAN_PORT=…`), else these defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORT = 8742
+_MB = 1 << 20
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Each field is also an environment variable with `HISTORIAN_` before its name. Sizes are in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="HISTORIAN_", frozen=True, extra="forbid")
+
+    #: any PostgreSQL or TimescaleDB server; none: the embedded database in `data_dir`
+    dsn: SecretStr | None = None
+    data_dir: Path | None = None
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
+    #: who knows it may read and write; needed off loopback
+    token: SecretStr | None = None
+    #: serve off loopback without a token: whoever reaches the port reads and writes
+    allow_anonymous: bool = False
+    #: further names by which this server is addressed (Host header), as behind a reverse proxy
+    allowed_hosts: tuple[str, ...] = ()
+    #: origins (`https://hmi.example`) whose pages may use this server; its own page always may
+    allowed_origins: tuple[str, ...] = ()
+
+    #: make tags that a write names and the catalogue does not have
+    create_tags: bool = True
+    max_body: Positive = 64 * _MB
+    #: of all write bodies that are being worked on
+    max_bodies: Positive = 512 * _MB
+    #: samples of one body
+    max_batch_samples: Positive = 2_000_000
+    #: samples that wait to be committed; beyond it writers are answered 429
+    max_pending_samples: Positive = 2_000_000
+    #: transactions that write at the same time
+    write_lanes: Annotated[int, Field(ge=1, le=32)] = 2
+    #: samples that are committed together
+    batch_samples: Positive = 10_000
+    #: how long a write waits for a database that is away
+    write_patience_s: Seconds = 10.0
+
+    #: range queries at the same time; others wait
+    read_connections: Annotated[int, Field(ge=1, le=64)] = 8
+    #: backfills at the same time; others wait
+    backfill_connections: Annotated[int, Field(ge=1, le=64)] = 8
+    #: a client that takes nothing of its answer for so long is cut off
+    stalled_s: Seconds = 60.0
+
+    max_streams: Positive = 1000
+    #: of each subscription, waiting for a client that does not read
+    stream_queue: Positive = 8 * _MB
+    #: of the live bus, for streams that resume
+    retain: Positive = 64 * _MB
+    heartbeat_s: Seconds = 10.0
+    #: a WebSocket that does not answer a ping for half of this is closed
+    ping_s: Seconds = 40.0
+    sweep_s: Seconds = 0.5
+    #: how long what was committed stays in the ledger for servers that have not published it yet
+    content_kept_s: Seconds = 600.0
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, host: str) -> str:
+        if not host.strip():
+            raise ValueError("is empty; 0.0.0.0 listens on all interfaces")
+        return host.strip()
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine alone."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
