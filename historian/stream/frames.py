@@ -7,11 +7,11 @@ A frame is a 16-byte header and a payload. The payloads of one subscription, unc
 from __future__ import annotations
 
 import struct
-from typing_extensions import Buffer
 from dataclasses import dataclass
 
 import pyarrow as pa
 import zstandard
+from typing_extensions import Buffer
 
 from historian.schema.errors import BadInput
 
@@ -95,13 +95,14 @@ def payload(frame: Buffer, *, max_size: int = MAX_PAYLOAD) -> memoryview | bytes
             raise BadInput(f"data frame with a payload of {body.nbytes} bytes; at most {max_size}")
         return body
     try:
-        # max_output_size bounds nothing where the zstd frame states its size itself
         size = zstandard.frame_content_size(body)
-        if size > max_size:
-            raise BadInput(f"data frame with a payload of {size} bytes; at most {max_size}")
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=max_size, allow_extra_data=False)
+        # one that states no size (-1) would be given a buffer of max_output_size, whatever is in it
+        if not 0 <= size <= max_size:
+            raise BadInput(f"data frame with a zstd payload that states {size} bytes; 0 to {max_size} are taken")
+        unpacked: bytes = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+        return unpacked
     except zstandard.ZstdError as error:
-        raise BadInput(f"data frame with a damaged zstd payload, or one of more than {max_size} bytes: {error}") from None
+        raise BadInput(f"data frame with a damaged zstd payload: {error}") from None
 
 
 class FrameWriter:
@@ -150,20 +151,25 @@ class FrameReader:
         if header.sequence != self._sequence:
             raise BadInput(f"data frame {header.sequence} of subscription {header.subscription}, where {self._sequence} was due")
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
+        name = f"data frame {header.sequence} of subscription {header.subscription}"
+        if (self.schema is None) != bool(header.flags & SCHEMA):
+            raise BadInput(f"{name} brings no schema, and none came before" if self.schema is None else f"{name} brings a second schema")
         source = pa.BufferReader(pa.py_buffer(payload(frame)))
-        batches = []
+        batches: list[pa.RecordBatch] = []
+        ended = False
         try:
-            if header.flags & SCHEMA:
-                self.schema = pa.ipc.read_schema(pa.ipc.read_message(source))
             if self.schema is None:
-                raise BadInput(f"the first data frame of subscription {header.subscription} brought no schema")
-            while source.tell() < source.size():
+                self.schema = pa.ipc.read_schema(pa.ipc.read_message(source))
+            while not ended and source.tell() < source.size():
                 message = _next_message(source)
                 if message is None:
-                    break
-                batches.append(pa.ipc.read_record_batch(message, self.schema))
+                    ended = True
+                else:
+                    batches.append(pa.ipc.read_record_batch(message, self.schema))
         except (pa.ArrowException, EOFError, OSError) as error:
-            raise BadInput(f"data frame {header.sequence} of subscription {header.subscription} is no Arrow IPC: {error}") from None
+            raise BadInput(f"{name} is no Arrow IPC: {error}") from None
+        if ended != header.last or source.tell() < source.size():
+            raise BadInput(f"{name} is cut off, or goes on behind the end of its stream")
         return header, batches
 
 
