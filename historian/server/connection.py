@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from historian.schema.errors import BadInput
 
 
-class HalfCloseHandler(RequestHandler[Any]):
+class HalfCloseHandler(RequestHandler):
     """aiohttp's protocol of one connection, except for the end of what the client sends."""
 
     __slots__ = ()
@@ -46,7 +46,7 @@ class HalfCloseHandler(RequestHandler[Any]):
         return True
 
 
-def protocol_factory(server: web.Server[Any]) -> Any:
+def protocol_factory(server: web.Server) -> Any:
     """What `loop.create_server` wants: makes the protocol of each connection of an aiohttp server."""
     loop = asyncio.get_running_loop()
 

@@ -10,9 +10,10 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -88,8 +89,8 @@ def _url(listening: socket.socket, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _task(coroutine: asyncio._CoroutineLike[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(coroutine)
+async def _task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine)
     try:
         yield
     finally:

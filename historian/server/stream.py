@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
 
-SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("sockets", set)
-TASKS: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("tasks", set)
+SOCKETS = web.AppKey("sockets", set[web.WebSocketResponse])
+TASKS = web.AppKey("tasks", set[asyncio.Task[Any]])
 
 
 @contextmanager
@@ -206,9 +206,9 @@ async def _chunked(request: web.Request) -> web.StreamResponse:
 async def close_streams(app: web.Application) -> None:
     """Signal `on_shutdown`: tell every client that the server stops."""
     app[SERVICES].stopping = True
-    for task in list(app[TASKS]):
+    tasks, sockets = app[TASKS], app[SOCKETS]
+    for task in tasks:
         task.cancel()
-    sockets = list(app[SOCKETS])
     # a client that does not read its close message is not waited for
     with suppress(TimeoutError):
         async with asyncio.timeout(2):

@@ -8,7 +8,7 @@ snapshot was taken is then published to an attached subscriber, whenever that is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from historian.query.range import RangeQuery, read_range
@@ -17,7 +17,7 @@ from historian.schema.samples import Samples
 from historian.schema.visibility import VisibilitySnapshot
 
 
-async def backfill(pool: Pool, queries: Sequence[RangeQuery], on_seam: Callable[[VisibilitySnapshot], None]) -> AsyncIterator[Samples]:
+async def backfill(pool: Pool, queries: Sequence[RangeQuery], on_seam: Callable[[VisibilitySnapshot], None]) -> AsyncGenerator[Samples, None]:
     """The history that the queries ask for, one after the other, as of one snapshot, which is told before the first rows. Raises Unavailable."""
     with translated():
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):

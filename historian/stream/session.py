@@ -62,7 +62,8 @@ class _Encoder:
                 return self._frame(event) if self._binary else self._text(event)
 
     def _control(self, kind: str, **fields: Any) -> str:
-        return orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
+        message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
+        return message
 
     def _frame(self, data: Data) -> bytes:
         assert self._frames is not None
@@ -82,7 +83,8 @@ class _Encoder:
                 "last": data.last,
             }
         )
-        return (head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}").decode()
+        message: bytes = head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}"
+        return message.decode()
 
 
 class Session:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -172,7 +172,7 @@ class Subscription:
 
     # -- iterated by the transport
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """All that the client is to be sent, in order. Raises Unavailable if the database goes away before the seam has passed."""
         self._hub.attach(self)
         try:
@@ -185,7 +185,7 @@ class Subscription:
             self._hub.detach(self)
             self._queue.clear()
 
-    async def _fresh(self) -> AsyncIterator[Event]:
+    async def _fresh(self) -> AsyncGenerator[Event, None]:
         request = self._request
         expired = request.cursor is not None
         yield Subscribed(request.tags, resumed=False if expired else None)
@@ -212,7 +212,7 @@ class Subscription:
             async for event in events:
                 yield event
 
-    async def _resumed(self, entries: Iterable[Entry]) -> AsyncIterator[Event]:
+    async def _resumed(self, entries: Iterable[Entry]) -> AsyncGenerator[Event, None]:
         # what the client's earlier seam had seen was handed on before its cursor was given out, so nothing is seen by it any more
         self._seam = VisibilitySnapshot(0, 0, frozenset())
         yield Subscribed(self._request.tags, resumed=True)
@@ -252,7 +252,7 @@ class Subscription:
         self._queue = deque(held)
         self._queued_bytes = sum(piece.samples.nbytes for piece in held)
 
-    async def _tail(self) -> AsyncIterator[Event]:
+    async def _tail(self) -> AsyncGenerator[Event, None]:
         end = self._request.end
         loop = asyncio.get_running_loop()
         over_at = None if end is None else loop.time() + (end - self._now_us) / 1e6

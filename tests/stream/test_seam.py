@@ -27,6 +27,7 @@ from historian.schema.ledger import Notice
 from historian.schema.samples import Samples, concat
 from historian.server.run import serving
 from historian.settings import Settings
+from historian.stream.subscription import FOREVER
 
 WRITERS = 4
 RATE = 20_000
@@ -96,7 +97,7 @@ async def attach(viewer: Viewer, session: aiohttp.ClientSession, after_s: float,
 async def stored(pool: Pool, catalogue: Catalogue, names: Sequence[str], start: int) -> Samples:
     tags = tuple(await catalogue.resolve(names))
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        return concat([chunk async for chunk in read_range(conn, RangeQuery(tags, start, 2**62))])
+        return concat([chunk async for chunk in read_range(conn, RangeQuery(tags, start, FOREVER))])
 
 
 def newest_of_received(received: Samples) -> Samples:
@@ -117,6 +118,66 @@ def assert_exactly(viewer: Viewer, held: Samples, who: str) -> None:
     assert len(final) == len(held), f"{who}: {len(final)} samples, the database holds {len(held)}"
     for column in ("tag_id", "ts", "value", "quality"):
         np.testing.assert_array_equal(getattr(final, column), getattr(held, column), err_msg=f"{who}: {column}")
+
+
+class HeldWriter(Writer):
+    """A writer that publishes when the test says so."""
+
+    held: list[Any]
+
+    def __init__(self, pool: Pool, publish: Any = None, *, instance: str = "") -> None:
+        HeldWriter.held = []
+        super().__init__(pool, lambda notice: HeldWriter.held.append((publish, notice)), instance=instance)
+
+    @classmethod
+    def release(cls) -> None:
+        for publish, notice in cls.held:
+            publish(notice)
+        cls.held.clear()
+
+
+async def post(session: aiohttp.ClientSession, url: str, *rows: tuple[str, int, float]) -> None:
+    body = {"samples": [{"tag": tag, "ts": ts, "value": value} for tag, ts, value in rows]}
+    async with session.post(f"{url}/v1/write", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def test_a_notice_that_comes_long_after_its_commit_is_not_seen_twice(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Committed, not published, and then a viewer attaches: its backfill has the sample, so that the notice must be left out. No sweep helps: it is off."""
+    monkeypatch.setattr(historian.server.run, "Writer", HeldWriter)
+    now = time.time_ns() // 1000
+    async with serving(database, Settings(port=0, sweep_s=3600)) as server, aiohttp.ClientSession() as session:
+        await post(session, server.url, ("held/a", now, 1.0))
+        assert len(HeldWriter.held) == 1
+        viewer = Viewer(server.url, ["held/a"], now - 1)
+        task = asyncio.create_task(viewer.run(session))
+        await viewer.until(lambda: viewer.backfilled == 1)
+        await viewer.until(viewer.live.is_set)
+        HeldWriter.release()
+        await post(session, server.url, ("held/a", now + 1, 2.0))
+        HeldWriter.release()
+        await viewer.until(lambda: viewer.holds(viewer.tags[0]["tag_id"], now + 1))
+        assert viewer.received.value.tolist() == [1.0, 2.0]
+        task.cancel()
+
+
+async def test_what_a_dead_writer_committed_reaches_the_viewers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never published: the sweep of the ledger finds it, and hands it on once."""
+    monkeypatch.setattr(historian.server.run, "Writer", HeldWriter)
+    now = time.time_ns() // 1000
+    async with serving(database, Settings(port=0, sweep_s=0.1)) as server, aiohttp.ClientSession() as session:
+        await post(session, server.url, ("dead/a", now, 1.0))
+        viewer = Viewer(server.url, ["dead/a"], None)
+        task = asyncio.create_task(viewer.run(session))
+        await viewer.until(viewer.live.is_set)
+        await post(session, server.url, ("dead/a", now + 1, 2.0))
+        await viewer.until(lambda: viewer.holds(viewer.tags[0]["tag_id"], now + 1))
+        HeldWriter.release()  # a publication that comes after all is a repeat
+        await post(session, server.url, ("dead/a", now + 2, 3.0))
+        await viewer.until(lambda: viewer.holds(viewer.tags[0]["tag_id"], now + 2))
+        assert viewer.received.value.tolist() == [2.0, 3.0]
+        assert server.services.sweep.found == 3
+        task.cancel()
 
 
 @pytest.mark.slow
