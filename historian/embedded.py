@@ -10,7 +10,8 @@ recovered in vain: the next owner takes it over. `stop()` stops PostgreSQL first
         log/                PostgreSQL's log of the last seven days; what it said when it started
         run/                its Unix socket; it listens on nothing else
 
-PostgreSQL refuses to run as root: for root it runs as the owner of `pgdata`, at first the system user `historian`, which is made if need be.
+PostgreSQL refuses to run as root: for root it runs as the owner of the directory, or, if that is root too, as the system user `historian`, who is made if
+need be.
 """
 
 from __future__ import annotations
@@ -495,7 +496,8 @@ class EmbeddedDatabase:
     # root
 
     def _user(self) -> pwd.struct_passwd | None:
-        return owner_or_service_user(self.pgdata)
+        # a new cluster in a user's directory is that user's
+        return owner_or_service_user(self.pgdata if self.pgdata.exists() else self.data_dir)
 
     @staticmethod
     def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
@@ -513,9 +515,12 @@ def _reason(said: str) -> str:
     at = [n for n, line in enumerate(lines) if re.search(r"\b(FATAL|PANIC|error):", line)]
     if not at:
         return lines[-1] if lines else "it gave no reason"
-    found = lines[at[-1]]
-    following = lines[at[-1] + 1 : at[-1] + 3]
-    return "; ".join([found, *(line for line in following if re.search(r"\b(DETAIL|HINT|detail|hint):", line))])
+    # what is wrong with a configuration file comes first, and then that there is something wrong with it
+    before = [
+        line for line in lines[max(0, at[-1] - 3) : at[-1]] if re.search(r"LOG: +(invalid|unrecognized|syntax error|could not)", line)
+    ]
+    after = [line for line in lines[at[-1] + 1 : at[-1] + 3] if re.search(r"\b(DETAIL|HINT|detail|hint):", line)]
+    return "; ".join([*before, lines[at[-1]], *after])
 
 
 def _sync(directory: Path) -> None:

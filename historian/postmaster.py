@@ -43,8 +43,6 @@ def belongs(process: psutil.Process, pgdata: Path) -> bool:
         if not process.name().startswith("postgres") or process.status() == psutil.STATUS_ZOMBIE:
             return False
         return Path(process.cwd()) == pgdata
-    except psutil.AccessDenied:
-        # another user's: its name has to do
-        return True
-    except psutil.NoSuchProcess:
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        # what we may not look at is another user's, and none of ours
         return False
