@@ -85,12 +85,13 @@ async def test_payloads_concatenated_are_one_arrow_stream(server: Server, http: 
     rows = [("p/a", NOW - HOUR + n, n / 4) for n in range(3000)]
     await write(http, server.url, rows)
     await write(http, server.url, [("p/text", NOW - HOUR, "füllen")])
-    end = NOW + 3_000_000
+    now = time.time_ns() // 1000
+    end = now + 3_000_000
     viewer_frames = []
     async with http.ws_connect(f"{server.url}/v1/stream?compression=zstd", protocols=[ARROW, JSON]) as ws:
         assert ws.protocol == ARROW
         await ws.send_json({"type": "subscribe", "id": 1, "tags": ["p/#"], "from": NOW - 2 * HOUR, "to": end})
-        await write(http, server.url, [("p/a", NOW, 77.0), ("p/a", end, 78.0)])
+        await write(http, server.url, [("p/a", now, 77.0), ("p/a", end, 78.0)])
         async for message in ws:
             if message.type == aiohttp.WSMsgType.BINARY:
                 viewer_frames.append(message.data)
@@ -102,7 +103,7 @@ async def test_payloads_concatenated_are_one_arrow_stream(server: Server, http: 
     assert set(tags) == {"p/a", "p/text"}
     found = Samples.from_record_batch(table.combine_chunks().to_batches()[0])
     a = found.take(found.tag_id == tags["p/a"])
-    assert a.ts.tolist() == [row[1] for row in rows] + [NOW]
+    assert a.ts.tolist() == [row[1] for row in rows] + [now]
     assert a.value.tolist() == [row[2] for row in rows] + [77.0]
     assert [text for text in found.text.to_pylist() if text is not None] == ["füllen"]
     assert any(frame[1] & 1 for frame in viewer_frames), "none was compressed"
@@ -296,10 +297,11 @@ async def test_a_client_that_does_not_read_is_bounded_and_told(database: str, ht
 
 async def test_without_upgrade_it_is_an_endless_arrow_stream(server: Server, http: aiohttp.ClientSession) -> None:
     await write(http, server.url, [("h/a", NOW - HOUR, 1.5)])
-    end = NOW + 4_000_000
+    now = time.time_ns() // 1000
+    end = now + 4_000_000
     async with http.get(f"{server.url}/v1/stream", params={"tag": "h/#", "from": "-2h", "to": end}) as answer:
         assert answer.headers["Content-Type"] == "application/vnd.apache.arrow.stream"
-        await write(http, server.url, [("h/a", NOW, 2.5)])
+        await write(http, server.url, [("h/a", now, 2.5)])
         body = await answer.read()
     reader = pa.ipc.open_stream(body)
     values, live = [], False
