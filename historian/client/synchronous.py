@@ -1,0 +1,251 @@
+"""`Client`: the same historian without `await`, for notebooks and scripts.
+
+Its event loop runs in a background thread, which starts with the first call and ends with `close`, or when the client is forgotten. Calls may come
+from any thread; Ctrl-C interrupts one that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
+
+from historian.client.asynchronous import AsyncClient, Mode, Tags
+from historian.client.columns import Data
+from historian.client.results import Receipt, TagList
+from historian.client.stream import Event, Gap, Stream
+from historian.client.times import Time
+from historian.schema.catalogue import Tag, TagDefinition
+
+Result = TypeVar("Result")
+
+
+class _Background:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="historian client", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """The coroutine's result, waited for."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            # an interrupt of the waiting; of a coroutine that has ended it changes nothing
+            future.cancel()
+            raise
+
+    def stop(self, client: AsyncClient) -> None:
+        """Close the client and end the thread."""
+        if self.loop.is_closed():
+            return
+        if threading.current_thread() is self._thread:
+            # forgotten in the middle of its own work: it cannot wait for itself
+            self.loop.create_task(client.close()).add_done_callback(lambda _: self.loop.stop())
+            return
+        if self._thread.is_alive():
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(client.close(), self.loop).result(timeout=5)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=5)
+        if not self.loop.is_running():
+            self.loop.close()
+
+
+class Client:
+    """A client of one server; see `AsyncClient`, whose methods it has without `await`. Usable as a context manager.
+
+    Nothing connects before the first call; `historian.connect` looks first whether the server is there.
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, timeout: float = 60.0, retry_s: float = 30.0) -> None:
+        self._async = AsyncClient(url, token=token, timeout=timeout, retry_s=retry_s)
+        self._background: _Background | None = None
+        self._starting = threading.Lock()
+        self._finalizer: weakref.finalize[..., Client] | None = None
+
+    def __repr__(self) -> str:
+        return f"<historian.Client {self.url}>"
+
+    @property
+    def url(self) -> str:
+        return self._async.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its streams, connections and thread. Safe to call twice."""
+        finalizer, self._finalizer, self._background = self._finalizer, None, None
+        if finalizer is not None:
+            finalizer()
+
+    def _loop(self) -> _Background:
+        with self._starting:
+            if self._background is None:
+                self._background = _Background()
+                self._finalizer = weakref.finalize(self, self._background.stop, self._async)
+            return self._background
+
+    def ready(self) -> dict[str, Any]:
+        """What `/readyz` says: the engine, the schema's version, the number of tags. Raises Unavailable as long as writes and streams are not served."""
+        return self._loop().run(self._async.ready())
+
+    def write(self, data: Data, *, producer: str | None = None, seq: int | None = None) -> Receipt:
+        """Write samples; they are on disk when this returns. See `AsyncClient.write`."""
+        return self._loop().run(self._async.write(data, producer=producer, seq=seq))
+
+    def committed(self, producer: str) -> list[tuple[int, int]]:
+        """The seqs of a producer's batches that are on disk, as inclusive ranges."""
+        return self._loop().run(self._async.committed(producer))
+
+    def tags(self, match: str | None = None) -> TagList:
+        """The tags that a path or wildcard names, or all: a list with `to_pandas()`."""
+        return self._loop().run(self._async.tags(match))
+
+    def define(self, tags: Iterable[TagDefinition | Tag | Mapping[str, Any]] | TagDefinition | Tag | Mapping[str, Any]) -> TagList:
+        """Make tags or change them. See `AsyncClient.define`."""
+        return self._loop().run(self._async.define(tags))
+
+    def range(
+        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+    ) -> pa.Table:
+        """Samples of tags in [start, end) as an Arrow table; `.to_pandas()` makes a DataFrame of it. See `AsyncClient.range`."""
+        return self._loop().run(self._async.range(tags, start, end, mode=mode, points=points, limit=limit))
+
+    def range_batches(
+        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As `range`, batch by batch, in bounded memory."""
+        background = self._loop()
+        batches = self._async.range_batches(tags, start, end, mode=mode, points=points, limit=limit)
+        try:
+            while (batch := background.run(_next(batches))) is not None:
+                yield batch
+        finally:
+            background.run(_close(batches))
+
+    def snapshot(self, match: str | None = None) -> pa.Table:
+        """The newest sample of every tag that matches, as an Arrow table."""
+        return self._loop().run(self._async.snapshot(match))
+
+    def stream(
+        self,
+        tags: Tags,
+        from_: Time | None = None,
+        to: Time | None = None,
+        *,
+        mode: Mode = "raw",
+        points: int = 2000,
+        cursor: int | None = None,
+        reconnect: bool = True,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> ClientStream:
+        """History and live tail as an iterator of record batches, for `for` and for `async for`. See `AsyncClient.stream`; `on_gap` is called in another thread."""
+        background = self._loop()
+        stream = self._async.stream(tags, from_, to, mode=mode, points=points, cursor=cursor, reconnect=reconnect, on_gap=on_gap)
+        return ClientStream(self, background, stream)
+
+
+class ClientStream:
+    """A `Stream` without an event loop of its own: `for batch in stream`, or `async for` in any loop. `with` (or `async with`) closes it for sure."""
+
+    def __init__(self, client: Client, background: _Background, stream: Stream) -> None:
+        # keeps the client's thread alive
+        self._client = client
+        self._background = background
+        self._stream = stream
+
+    @property
+    def tags(self) -> TagList:
+        """Those of the subscription, once it is open."""
+        return self._stream.tags
+
+    @property
+    def live(self) -> bool:
+        """Whether the seam has passed."""
+        return self._stream.live
+
+    @property
+    def cursor(self) -> int:
+        """Where a later stream could go on behind the batches taken; 0: not yet known."""
+        return self._stream.cursor
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The last ones, oldest first."""
+        return list(self._stream.gaps)
+
+    @property
+    def reconnects(self) -> int:
+        return self._stream.reconnects
+
+    def __enter__(self) -> Self:
+        self._background.run(self._stream.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream."""
+        if not self._background.loop.is_closed():
+            self._background.run(self._stream.aclose())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        batch = self._background.run(_next(self._stream))
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def events(self) -> Iterator[Event]:
+        """All that happens, in its order: Opened, Batch, Live, Gap, Lost."""
+        while (event := self._background.run(self._stream.next_event())) is not None:
+            yield event
+
+    async def __aenter__(self) -> Self:
+        await self._elsewhere(self._stream.__aenter__())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._elsewhere(self._stream.aclose())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        batch = await self._elsewhere(_next(self._stream))
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
+
+    async def _elsewhere(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._background.loop))
+
+
+async def _next(batches: AsyncIterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return await anext(batches, None)
+
+
+async def _close(batches: AsyncIterator[pa.RecordBatch]) -> None:
+    closing = getattr(batches, "aclose", None)
+    if closing is not None:
+        await closing()
