@@ -1,0 +1,129 @@
+"""Processes that own embedded databases, as this user and, where that is root, as another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+_SCRIPT = Path(__file__).with_name("owner.py")
+
+
+class Owner:
+    """A process that owns the embedded database in a directory. `started()` waits for it to run."""
+
+    def __init__(self, directory: Path, user: str | None) -> None:
+        args = [sys.executable, "-P", str(_SCRIPT), str(directory), *([user] if user not in (None, "root") else [])]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+        self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        self.dsn = ""
+        self.postgres_pid = 0
+        self.seconds = 0.0
+
+    @property
+    def log(self) -> str:
+        self._log.flush()
+        self._log.seek(0)
+        return self._log.read()
+
+    def next(self) -> dict[str, Any]:
+        """The next thing that it says."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the owner ended with code {self.process.wait()}:\n{self.log}"
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def outcome(self) -> dict[str, Any]:
+        """What it says when it runs, or why it does not."""
+        while "step" in (said := self.next()):
+            pass
+        return said
+
+    def started(self) -> Owner:
+        said = self.outcome()
+        assert "dsn" in said, said
+        self.dsn, self.postgres_pid, self.seconds = said["dsn"], said["pid"], said["seconds"]
+        return self
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0, self.log
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        print(f"--- log of owner {self.process.pid}\n{self.log}")
+        self._log.close()
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str | None:
+    """Who runs the embedded database: not root, unless a test is parametrized to it. None is whoever runs the tests."""
+    name: str | None = getattr(request, "param", "nobody" if os.geteuid() == 0 else None)
+    return name
+
+
+@pytest.fixture
+def place(user: str | None) -> Iterator[Path]:
+    """A directory of that user's. PostgreSQL processes that still run below it at the end are ended."""
+    path = Path(tempfile.mkdtemp(prefix="historian-tests-"))
+    path.chmod(0o755)
+    if user is not None:
+        shutil.chown(path, user)
+    yield path
+    processes = postgres_processes(path)
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
+    for run in path.rglob("run"):
+        # with a long path it is a link to a directory elsewhere
+        shutil.rmtree(run.resolve(), ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def own(user: str | None) -> Iterator[Callable[[Path], Owner]]:
+    """Starts an owner of a directory, as that user."""
+    owners: list[Owner] = []
+
+    def start(directory: Path) -> Owner:
+        owners.append(Owner(directory, user))
+        return owners[-1]
+
+    yield start
+    for owner in owners:
+        owner.close()
+
+
+def postgres_processes(below: Path) -> list[psutil.Process]:
+    """The PostgreSQL processes that work in a directory or below it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if (
+                process.name().startswith("postgres")
+                and Path(process.cwd()).is_relative_to(below)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
