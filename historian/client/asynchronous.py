@@ -185,7 +185,10 @@ class AsyncClient:
     def range_batches(
         self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
     ) -> AsyncIterator[pa.RecordBatch]:
-        """As `range`, batch by batch as they arrive, in bounded memory. Raises Unavailable if the answer is cut off: what came before is not all."""
+        """As `range`, batch by batch as they arrive, in bounded memory; one without rows if there are no samples.
+
+        Raises Unavailable if the answer is cut off: what came before is not all.
+        """
         return aiter(_Range(self._http, _range_parameters(tags, start, end, mode, points, limit)))
 
     async def snapshot(self, match: str | None = None) -> pa.Table:
@@ -249,6 +252,7 @@ class _Range:
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         decoder = ArrowDecoder()
         labels: Labels | None = None
+        some = False
         async with self._http.opened(self._path, params=self._params, headers={"Accept": ARROW_STREAM}) as response:
             if response.content_type != ARROW_STREAM:
                 raise BadInput(f"{self._http.address.url}{self._path} is not answered by a historian")
@@ -266,7 +270,11 @@ class _Range:
                     self.schema = labels.schema
                 for batch in batches:
                     assert labels is not None
+                    some = True
                     yield labels.add(batch)
+            if not some and labels is not None:
+                # whoever takes batches learns the columns all the same
+                yield pa.RecordBatch.from_pylist([], schema=labels.schema)
 
 
 def _names(tags: Tags) -> list[str]:

@@ -1,0 +1,114 @@
+"""`historian tail`: the last samples of some tags, and then every one as it is committed."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from historian.cli.address import Token, Url
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from historian.client import Event
+
+EPILOG = """[bold]Examples[/bold]
+
+historian tail acme/springfield/brewing/line1/reactor1/temperature
+
+historian tail 'acme/#' --from -1h --mode auto --points 100
+
+historian tail 'acme/+/+/+/batch/#' --format json | jq .value
+
+historian tail 'acme/#' --format arrow > plant.arrows       Ctrl-C ends the stream as a whole one
+"""
+
+
+class TailFormat(StrEnum):
+    lines = "lines"
+    json = "json"
+    csv = "csv"
+    arrow = "arrow"
+
+
+class TailMode(StrEnum):
+    raw = "raw"
+    minmax = "minmax"
+    auto = "auto"
+
+
+def tail(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)],
+    from_: Annotated[str, typer.Option("--from", metavar="TIME", help="Begin with the samples since then; 'now': only new ones.")] = "-1m",
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="End there.  [default: Ctrl-C]", show_default=False)] = None,
+    mode: Annotated[
+        TailMode, typer.Option(help="Of the past: every sample, or the extremes of --points pixels. What follows is raw.")
+    ] = TailMode.raw,
+    points: Annotated[int, typer.Option(min=10, max=100_000, help="Points of each tag that minmax and auto aim at.")] = 2000,
+    format_: Annotated[TailFormat, typer.Option("--format", help="json: a line a sample; arrow: an Arrow IPC stream.")] = TailFormat.lines,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Follow tags: the past since --from, then every sample as it is committed. A lost connection is opened again, and goes on where it stopped."""
+    if format_ is TailFormat.arrow and sys.stdout.isatty():
+        raise typer.BadParameter("arrow is not for a terminal: pipe it, or redirect it into a file", param_hint="--format")
+    from historian.cli.rows import writer_of
+    from historian.client import Batch, Client
+
+    sink = sys.stdout.buffer
+    writer = None if format_ is TailFormat.lines else writer_of(format_.value, sink)
+    with (
+        Client(url, token=token) as client,
+        client.stream(paths, from_=None if from_ == "now" else from_, to=to, mode=mode.value, points=points) as stream,
+    ):
+        try:
+            for event in stream.events():
+                if not isinstance(event, Batch):
+                    _tell(event)
+                    continue
+                if writer is None:
+                    sink.write(_lines(event.samples))
+                else:
+                    writer.write(event.samples)
+                sink.flush()
+        except KeyboardInterrupt:
+            # how one ends it: what has been written becomes whole
+            if writer is not None:
+                writer.finish()
+                sink.flush()
+            raise
+        if writer is not None:
+            writer.finish()
+            sink.flush()
+
+
+def _lines(batch: pa.RecordBatch) -> bytes:
+    from historian.cli.rows import quality_word, rows_of
+
+    lines = []
+    for row in rows_of(batch):
+        quality = "" if row.quality == 192 else f"  {quality_word(row.quality)}"
+        lines.append(f"{row.time:<27}  {row.tag}  {row.shown}{quality}\n")
+    return "".join(lines).encode()
+
+
+def _tell(event: Event) -> None:
+    """On stderr: stdout has samples and nothing else."""
+    from historian.client import Gap, Live, Lost, Opened
+
+    match event:
+        case Opened(tags, resumed):
+            if not tags:
+                typer.echo("no tag matches yet; start again when there is one", err=True)
+            elif resumed is not None:
+                typer.echo("connected again", err=True)
+        case Live():
+            if sys.stderr.isatty():
+                typer.echo("── live ──", err=True)
+        case Gap(start, end, reason):
+            typer.echo(f"gap from {start.isoformat()} to {end.isoformat()} ({reason})", err=True)
+        case Lost(reason):
+            typer.echo(f"connection lost: {reason}; trying again", err=True)
