@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -30,7 +31,12 @@ class Address:
         full = given if "://" in given else f"http://{given}"
         try:
             parts = urlsplit(full)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+            valid = (
+                parts.scheme in ("http", "https")
+                and bool(parts.hostname)
+                and not re.search(r"\s", full)
+                and (parts.port is None or parts.port > 0)
+            )
         except ValueError:
             valid = False
         if not valid or parts.query or parts.fragment:
