@@ -3,9 +3,10 @@
 Promise. `submit` returns when the batch is on disk, or raises and it is not (Busy, Conflict, UnknownTag, Unavailable). Batches of one producer are committed in the
 order in which they were submitted.
 
-How. A producer belongs to one of a few lanes. A lane that is idle commits what it gets at once; while it commits, batches gather, and the next transaction takes them together, up
-to `batch_rows`. So a lone producer never waits for a timer, and a crowd shares transactions. A transaction that fails for a reason of one batch is tried again batch by batch, so
-that nobody pays for another's fault. A database that is away is waited for up to `patience_s`: the ledger makes the second try harmless.
+How. A producer belongs to one of a few lanes. A lane that is idle commits what it gets at once; while it commits, batches gather, and the next transaction
+takes them together, up to `batch_rows`. So a lone producer never waits for a timer, and a crowd shares transactions. A transaction that fails for a reason of
+one batch is tried again batch by batch, so that nobody pays for another's fault. A database that is away is waited for up to `patience_s`: the ledger makes
+the second try harmless.
 
 What waits is bounded by `max_pending_rows`: beyond it `submit` raises Busy at once, and the producer comes back later. Shutdown: `close` refuses
 new batches and commits those that wait.
@@ -74,7 +75,9 @@ class Batcher:
             raise Unavailable("the server is stopping")
         # one batch is always let in, however large
         if self.pending_rows and self.pending_rows + len(batch.samples) > self._max_pending_rows:
-            raise Busy(f"{self.pending_rows} samples wait to be written, and at most {self._max_pending_rows} may; send this batch again in a moment")
+            raise Busy(
+                f"{self.pending_rows} samples wait to be written, and at most {self._max_pending_rows} may; send this batch again in a moment"
+            )
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         lane = self._lanes[zlib.crc32(batch.producer.encode()) % len(self._lanes)]
         lane.queue.append(waiting)

@@ -1,0 +1,18 @@
+"""What a decoder lets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """`max_samples` of a body, `max_text` bytes of a text sample, `max_decoded` bytes that a compressed Arrow body may unpack to.
+
+    `create_tags`: whether tags that the catalogue does not have are made.
+    """
+
+    max_samples: int = 2_000_000
+    max_text: int = 64 << 10
+    max_decoded: int = 256 << 20
+    create_tags: bool = True
