@@ -1,8 +1,8 @@
 """What a caller wants written, in any of the forms that a notebook has, as the Arrow batches that `POST /v1/write` takes.
 
-Long: a row a sample, columns `tag` (or `tag_id`), `ts`, `value`, and perhaps `quality`. Wide: a row an instant, a column a tag; an empty cell or NaN
-is no sample there, whereas in the long form it is a bad one. Rows of one tag stay in their order, and the same data always gives the same batches, so
-that numbering them makes sense.
+Long: a row a sample, columns `tag` (or `tag_id`), `ts`, `value`, and perhaps `quality`, and `text` for the values of text tags, as in the result of a
+range. Wide: a row an instant, a column a tag; an empty cell or NaN is no sample there, whereas in the long form it is a bad one. Rows of one tag stay
+in their order, and the same data always gives the same batches, so that numbering them makes sense.
 """
 
 from __future__ import annotations
@@ -100,18 +100,13 @@ def _long(table: pa.Table, batch_rows: int) -> Iterator[Part]:
     columns = {name: _as(tag, _TAG_TYPE if named else pa.int32(), name), "ts": _times(_one(table.column("ts")))}
     value = _values(_one(table.column("value")), "value")
     quality = _as(_one(table.column("quality")), pa.int16(), "quality") if "quality" in table.column_names else None
-    columns |= {"value": value, "quality": _qualities(value, quality)}
-    whole = pa.table(columns)
-    texts = _as(_one(table.column("text")), pa.string(), "text") if "text" in table.column_names else None
-    if texts is None or texts.null_count == len(texts):
-        return _sliced(whole, np.arange(len(whole)), batch_rows)
-    # a range result with text tags: their text is their value
-    is_text = texts.is_valid()
-    spelt = whole.set_column(2, "value", texts).set_column(3, "quality", _qualities(texts, quality))
-    rows = [np.flatnonzero(mask.to_numpy(zero_copy_only=False)) for mask in (pc.invert(is_text), is_text)]
-    return (
-        part for source, mine in zip((whole, spelt), rows, strict=True) for part in _sliced(source.take(pa.array(mine)), mine, batch_rows)
-    )
+    text = _as(_one(table.column("text")), pa.string(), "text") if "text" in table.column_names else None
+    if text is not None and text.null_count < len(text):
+        # as in the result of a range: the value of a text tag
+        columns |= {"value": value, "quality": _qualities(value, quality, text), "text": text}
+    else:
+        columns |= {"value": value, "quality": _qualities(value, quality)}
+    return _sliced(pa.table(columns), np.arange(len(value)), batch_rows)
 
 
 def _wide(table: pa.Table, batch_rows: int) -> Iterator[Part]:
@@ -318,7 +313,10 @@ def _present(value: pa.Array) -> npt.NDArray[np.bool_]:
     return there
 
 
-def _qualities(value: pa.Array, quality: pa.Array | None) -> pa.Array:
+def _qualities(value: pa.Array, quality: pa.Array | None, text: pa.Array | None = None) -> pa.Array:
     """As given; where none is, good, or bad if there is no value."""
-    default = pa.array(np.where(_present(value), GOOD, BAD).astype(np.int16))
-    return default if quality is None else pc.coalesce(quality.cast(pa.int16()), default)
+    there = _present(value)
+    if text is not None:
+        there |= text.is_valid().to_numpy(zero_copy_only=False)
+    default = pa.array(np.where(there, GOOD, BAD).astype(np.int16))
+    return default if quality is None else pc.coalesce(quality, default)

@@ -134,13 +134,14 @@ def test_a_long_sample_without_a_value_is_a_bad_one() -> None:
     assert [row[3] for row in rows_of(list(parts(table)))] == [192, 0, 0]
 
 
-def test_the_text_column_of_a_range_is_the_value_of_its_rows() -> None:
+def test_the_text_column_of_a_range_goes_along() -> None:
     table = pa.table(
-        {"tag": ["a", "t", "a"], "ts": [T0, T0, T0 + 1], "value": [1.0, None, 2.0], "quality": [192, 192, 64], "text": [None, "idle", None]}
+        {"tag": ["a", "t", "t"], "ts": [T0, T0, T0 + 1], "value": [1.0, None, None], "text": [None, "idle", None], "tag_id": [1, 2, 2]}
     )
-    made = list(parts(table))
-    assert rows_of(made) == [("a", T0, 1.0, 192), ("a", T0 + 1, 2.0, 64), ("t", T0, "idle", 192)]
-    assert [part.rows.tolist() for part in made] == [[0, 2], [1]]
+    (part,) = parts(table)
+    assert part.table.column_names == ["tag", "ts", "value", "quality", "text"]
+    assert part.table.column("text").to_pylist() == [None, "idle", None]
+    assert part.table.column("quality").to_pylist() == [192, 192, 0]
 
 
 @given(n=st.integers(0, 50), columns=st.integers(1, 7), batch_rows=st.integers(1, 40))
