@@ -30,9 +30,8 @@ from historian.schema.decimals import DecimalForm
 from historian.schema.errors import HistorianError
 from historian.schema.samples import Samples, concat
 
-TABLE = (
-    "CREATE TEMP TABLE s (tag_id int4, scale int2 NOT NULL DEFAULT 0, quality int2, ts timestamptz, mantissa int8, value float8, text text)"
-)
+# n: COPY may put a row into an earlier page than the row before
+TABLE = "CREATE TEMP TABLE s (n bigserial, tag_id int4, scale int2 NOT NULL DEFAULT 0, quality int2, ts timestamptz, mantissa int8, value float8, text text)"
 
 #: 1970 to 2100, µs
 TIMES = st.integers(0, 4_102_444_800_000_000)
