@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -32,6 +31,7 @@ except ImportError as error:
     pytest.exit(f"historian is not installed ({error}); run: pip install -e '.[test]'", returncode=4)
 
 import psycopg  # noqa: E402
+from databases import with_database  # noqa: E402
 from processes import ServerProcess  # noqa: E402
 from psycopg import sql  # noqa: E402
 
@@ -45,11 +45,6 @@ if TYPE_CHECKING:
 FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "512MB", "shared_buffers": "128MB"}
 
 _numbers = itertools.count()
-
-
-def with_database(dsn: str, name: str) -> str:
-    """The DSN (a URI) of another database on the same server."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
 @pytest.fixture(scope="session")
