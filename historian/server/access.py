@@ -140,6 +140,7 @@ def _cors(request: web.Request, settings: Settings) -> dict[str, str]:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`: what every answer carries."""
+    response.headers["Server"] = "historian"
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.update(_cors(request, request.app[SERVICES].settings))

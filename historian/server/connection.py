@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import ContentLengthError
 from aiohttp.web_protocol import RequestHandler
 
@@ -19,7 +19,17 @@ from historian.schema.errors import BadInput
 class HalfCloseHandler(RequestHandler):
     """aiohttp's protocol of one connection, except for the end of what the client sends."""
 
-    __slots__ = ()
+    __slots__ = ("_newest",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: the body of the newest request, while it may be unfinished
+        self._newest: StreamReader | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._newest = self._messages[-1][1]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """True keeps the sending side open until the answer is written."""
@@ -33,13 +43,11 @@ class HalfCloseHandler(RequestHandler):
                 unfinished = BadInput(f"the connection was closed in the middle of the body: {error.message}")
             except Exception:
                 unfinished = BadInput("the connection was closed in the middle of the body")
-        request = self._current_request
         if unfinished is not None:
-            # the body that is unfinished is the newest request's
-            payload = self._messages[-1][1] if self._messages else (request._payload if request is not None else None)
-            if payload is not None and not payload.is_eof():
-                payload.set_exception(unfinished)
-        if request is None and not self._messages and (self._waiter is not None or not self._request_count):
+            if self._newest is not None and not self._newest.is_eof():
+                self._newest.set_exception(unfinished)
+                self._newest.feed_eof()
+        if self._current_request is None and not self._messages and (self._waiter is not None or not self._request_count):
             return False  # idle
         # no further request: close when this one is answered
         self.close()

@@ -63,8 +63,9 @@ def _row_by_row(rows: list[Any], faults: Faults) -> tuple[list[Any], list[Any], 
     for n, row in enumerate(rows):
         if not isinstance(row, dict):
             faults.add(n, "samples", f"a sample is an object, not {_type_name(row)}")
-            for column in columns:
+            for column in columns[:3]:
                 column.append(_ABSENT)
+            columns[3].append(None)
             continue
         for name in row:
             if name not in _FIELDS:

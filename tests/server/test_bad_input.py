@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -200,7 +201,7 @@ async def test_a_body_of_200_mb_is_refused_whether_announced_or_not(server: Serv
         for _ in range(200):
             yield piece
 
-    async with http.post(f"{server.url}/v1/write", data=piece * 200, headers={"Content-Type": ARROW}) as answer:
+    async with http.post(f"{server.url}/v1/write", data=io.BytesIO(piece * 200), headers={"Content-Type": ARROW}) as answer:
         assert answer.status == 413
         assert "209715200 bytes" in (await answer.json(content_type=None))["detail"]
     # chunked: no length is announced; the server stops reading, and may close before all is sent
