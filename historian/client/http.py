@@ -10,6 +10,7 @@ Belongs to one event loop. `close` ends all connections.
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -109,8 +110,10 @@ class Http:
     async def _send(
         self, method: str, path: str, params: Parameters, body: bytes | None, headers: Mapping[str, str] | None
     ) -> aiohttp.ClientResponse:
+        # as a file: aiohttp sends one piece by piece, and bytes in one go that holds the loop up
+        data = None if body is None else io.BytesIO(body)
         response = await self._open_session().request(
-            method, self.address.url + path, params=[(k, str(v)) for k, v in params], data=body, headers=headers
+            method, self.address.url + path, params=[(k, str(v)) for k, v in params], data=data, headers=headers
         )
         self._reached = True
         if response.status < 300:
