@@ -148,7 +148,7 @@ def _checked(columns: Columns, tags: list[Tag | None], kinds: list[Kind], limits
     if _BOOL in present:
         faults.add_all(good & (kind == _BOOL) & (value != 0) & (value != 1), "value", "is neither 0 nor 1, and the tag is of kind bool")
 
-    empty = (columns.form == NOTHING) | (is_number & np.isnan(columns.number))
+    empty = (columns.form == NOTHING) | ((columns.form == NUMBER) & np.isnan(columns.number))
     if text is not None:
         # in CSV an empty cell has no text; nothing else is without a value where the tag is text
         empty = np.where(kind == _TEXT, _nulls(text), empty)
