@@ -24,6 +24,7 @@ class Owner:
 
     def __init__(self, directory: Path, user: str | None) -> None:
         args = [sys.executable, "-P", str(_SCRIPT), str(directory), *([user] if user not in (None, "root") else [])]
+        self._directory = directory
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
         self.dsn = ""
@@ -66,7 +67,12 @@ class Owner:
         self.process.wait()
 
     def close(self) -> None:
+        """Kill it, and then its PostgreSQL: the other way round, it would start it again."""
         self.kill()
+        processes = postgres_processes(self._directory)
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=10)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
@@ -83,16 +89,12 @@ def user(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def place(user: str | None) -> Iterator[Path]:
-    """A directory of that user's. PostgreSQL processes that still run below it at the end are ended."""
+    """A directory of that user's."""
     path = Path(tempfile.mkdtemp(prefix="historian-tests-"))
     path.chmod(0o755)
     if user is not None:
         shutil.chown(path, user)
     yield path
-    processes = postgres_processes(path)
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, timeout=10)
     for run in path.rglob("run"):
         # with a long path it is a link to a directory elsewhere
         shutil.rmtree(run.resolve(), ignore_errors=True)
@@ -100,8 +102,8 @@ def place(user: str | None) -> Iterator[Path]:
 
 
 @pytest.fixture
-def own(user: str | None) -> Iterator[Callable[[Path], Owner]]:
-    """Starts an owner of a directory, as that user."""
+def own(user: str | None, place: Path) -> Iterator[Callable[[Path], Owner]]:
+    """Starts an owner of a directory in `place`, as that user."""
     owners: list[Owner] = []
 
     def start(directory: Path) -> Owner:

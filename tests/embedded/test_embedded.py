@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -280,6 +283,55 @@ def test_a_directory_without_the_right_to_it(own: Own, place: Path) -> None:
     said = own(place / "data").outcome()
     assert said["error"] == "Unavailable"
     assert "no right to use" in said["detail"]
+
+
+@pytest.fixture
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system with 400 MB, if we may make one."""
+    disk = place / "disk"
+    disk.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if (
+        not mount
+        or not umount
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=400m,mode=777", "tmpfs", disk], capture_output=True).returncode
+    ):
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    # tests name this fixture before `own`, whose processes are gone by now
+    subprocess.run([umount, disk], check=True)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+
+
+def test_no_space_for_a_new_database(small_disk: Path, own: Own) -> None:
+    fill(small_disk / "fill")
+    said = own(small_disk / "data").outcome()
+    assert said["error"] == "Unavailable"
+    assert "no space left" in said["detail"]
+    (small_disk / "fill").unlink()
+    own(small_disk / "data").started()
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(small_disk: Path, own: Own) -> None:
+    owner = own(small_disk / "data").started()
+    execute(owner.dsn, "CREATE TABLE kept (n int, padding text)")
+    fill(small_disk / "fill")
+    acknowledged: list[int] = []
+    with psycopg.connect(owner.dsn, autocommit=True) as conn, contextlib.suppress(psycopg.Error):
+        for n in range(400):
+            conn.execute("INSERT INTO kept SELECT %s, repeat('x', 1000) FROM generate_series(1, 1000)", [n])
+            acknowledged.append(n)
+    assert len(acknowledged) < 400
+    (small_disk / "fill").unlink()
+    wait_for(lambda: answers(owner.dsn), "PostgreSQL is back", 60)
+    rows = execute(owner.dsn, "SELECT n, count(*) FROM kept GROUP BY n ORDER BY n")
+    assert rows[: len(acknowledged)] == [(n, 1000) for n in acknowledged]
+    execute(owner.dsn, "INSERT INTO kept VALUES (-1, '')")
 
 
 def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
