@@ -84,7 +84,8 @@ class _Feed:
         started = time.monotonic()
         newest = await self._newest()
         now = time.time_ns() // 1000
-        start = max(now - history // timedelta(microseconds=1), newest + 1)
+        # what lies ahead of the clock is of no use to go on from
+        start = max(now - history // timedelta(microseconds=1), min(newest, now) + 1)
         written = 0
         for batch in _until(self._stop, plant.history(start, now)):
             await self._write(batch)

@@ -441,7 +441,12 @@ class Plant:
         return [point.definition() for point in self._points]
 
     def history(self, start_us: int, end_us: int) -> Iterator[pa.RecordBatch]:
-        """Samples in [start, end), one a second, in batches of at most 50 000, oldest first. Columns: `tag`, `ts`, `value`, `quality`, `text`."""
+        """Samples in [start, end), one a second, in batches of at most 50 000, oldest first. Columns: `tag`, `ts`, `value`, `quality`, `text`.
+
+        The plant's clock is at `start` then, even if no instant lies before `end`.
+        """
+        if self._clock_us is None:
+            self._clock_us = start_us - 1
         rows = BATCH_SAMPLES // len(self._points)
         first = -(-start_us // SECOND) * SECOND
         instants = range(first, end_us, SECOND)
@@ -495,8 +500,8 @@ class Plant:
         return due
 
     def _step_to(self, instant: int) -> None:
-        clock = instant - SECOND if self._clock_us is None else self._clock_us
-        left = (instant - clock) / SECOND
+        assert self._clock_us is not None
+        left = (instant - self._clock_us) / SECOND
         # the plant does not work through a night that nobody recorded
         left = min(max(left, 0.0), float(_CATCH_UP_AT_MOST_S))
         while left > 0:
