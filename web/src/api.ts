@@ -1,0 +1,64 @@
+/** HTTP to the server: the token, the server's clock, and problem documents as errors. */
+import type { Tag } from './protocol';
+
+const TOKEN_KEY = 'historian.token';
+
+/** An answer that is no success: `title` and `detail` of its problem document. */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    readonly title: string,
+    readonly detail: string,
+  ) {
+    super(detail ? `${title}: ${detail}` : title);
+  }
+}
+
+/** The address of something on the server that brought this page, also below a path of a proxy. */
+export function address(path: string, scheme?: 'ws'): URL {
+  const url = new URL(path, document.baseURI);
+  url.hash = '';
+  if (scheme === 'ws') url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  return url;
+}
+
+export function token(): string | null {
+  return sessionStorage.getItem(TOKEN_KEY);
+}
+
+export function setToken(value: string): void {
+  sessionStorage.setItem(TOKEN_KEY, value);
+}
+
+/** Told the instant, in µs, that the server put on an answer. */
+let onDate: (serverUs: number) => void = () => undefined;
+
+export function observeDate(listener: (serverUs: number) => void): void {
+  onDate = listener;
+}
+
+/** GET. Throws Problem for an answer that is no success, TypeError without one, AbortError. */
+export async function get(path: string, signal?: AbortSignal): Promise<Response> {
+  const headers = new Headers();
+  const secret = token();
+  if (secret !== null) headers.set('Authorization', `Bearer ${secret}`);
+  const response = await fetch(address(path), { headers, signal: signal ?? null, cache: 'no-store' });
+  const date = Date.parse(response.headers.get('Date') ?? '');
+  if (!Number.isNaN(date)) onDate(date * 1000);
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  try {
+    const document = (await response.json()) as { title?: string; detail?: string };
+    return new Problem(response.status, document.title ?? response.statusText, document.detail ?? '');
+  } catch {
+    return new Problem(response.status, `HTTP ${response.status}`, response.statusText);
+  }
+}
+
+export async function getTags(): Promise<Tag[]> {
+  const response = await get('v1/tags');
+  return ((await response.json()) as { tags: Tag[] }).tags;
+}

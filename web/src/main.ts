@@ -1,0 +1,506 @@
+/** The trend page: wires tags, pens, stream, ranges and chart together. Times are µs since 1970. */
+import 'uplot/dist/uPlot.min.css';
+import './style.css';
+import { address, get, getTags, observeDate, Problem, token } from './api';
+import { Chart } from './chart';
+import { Clock } from './clock';
+import { el, icon, setText } from './dom';
+import { formatHash, MAX_PENS, parseHash, type PenChoice, type Scaling } from './hash';
+import { Pen } from './pen';
+import { type Columns, ProtocolError, subprotocols, type Tag } from './protocol';
+import { byTag, Debounced, fetchRange } from './range';
+import { Readout } from './readout';
+import { clampSpan, pointsFor, PRESETS, SECOND, shift, type Window, zoom } from './spans';
+import { GOOD, Store } from './store';
+import { type ConnectionState, Stream } from './stream';
+import { initTheme, toggleTheme, currentTheme, penColor } from './theme';
+import { askForToken } from './token';
+import { Toolbar } from './toolbar';
+import { defaultPens } from './tree';
+import { TreeView } from './treeview';
+
+const DEFAULT_PENS = 8;
+/** Ten pictures a second look smooth at any span, and leave the rest of the machine alone. */
+const FRAME_MS = 100;
+const READOUT_MS = 150;
+/** While the server has no tags yet. */
+const EMPTY_RETRY_MS = 2000;
+/** The demo and real plants get new tags now and then. */
+const TAGS_REFRESH_MS = 60_000;
+/** What is fetched beside the window, as a part of it: for moving a little without waiting. */
+const FETCH_MARGIN = 0.5;
+
+declare global {
+  interface Window {
+    /** For tests, and for the curious at the console. */
+    historian: {
+      pens: () => { path: string; points: number; lastTs: number | null; lastValue: number | string | null }[];
+      state: () => string;
+      /** data frames that came over the WebSocket */
+      frames: () => number;
+      /** µs */
+      window: () => { from: number; to: number };
+    };
+  }
+}
+
+class App {
+  #clock = new Clock();
+  #tags = new Map<string, Tag>();
+  #pens: Pen[] = [];
+  /** of the hash, until the tags are known */
+  #wanted: readonly PenChoice[] | null;
+  #span: number;
+  /** set while paused */
+  #held: Window | null;
+  #scaling: Scaling;
+  #cursor: number | null = null;
+  #dirty = true;
+  #drawn = { at: -Infinity, to: 0 };
+  #readAt = -Infinity;
+  #fetch = new Debounced(120);
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  #gapAborts = new Set<AbortController>();
+  #chosenAtFirst = false;
+
+  #stream: Stream;
+  #chart: Chart;
+  #tree: TreeView;
+  #readout: Readout;
+  #toolbar: Toolbar;
+  #problem = el('div', { class: 'problem', role: 'alert', hidden: true });
+  #problemText = el('span');
+  #busy = el('div', { class: 'busy', hidden: true, 'aria-hidden': 'true' });
+
+  constructor(root: HTMLElement) {
+    const hash = parseHash(location.hash);
+    this.#wanted = hash.pens;
+    this.#span = hash.span;
+    this.#held = hash.window;
+    this.#scaling = hash.scaling;
+
+    this.#stream = new Stream({
+      connect: () => {
+        const url = address('v1/stream?compression=zstd', 'ws');
+        return new WebSocket(url, subprotocols(token()));
+      },
+      onState: (state) => this.#connection(state),
+      onProblem: (text) => this.#tell(text),
+      diagnose: () => this.#diagnose(),
+    });
+    observeDate((us) => this.#clock.serverDate(us));
+
+    this.#tree = new TreeView({
+      onToggle: (tag) => this.#toggle(tag),
+      colorOf: (tag) => {
+        const pen = this.#pens.find((p) => p.path === tag.path);
+        return pen === undefined ? null : penColor(currentTheme(), pen.color);
+      },
+    });
+    this.#readout = new Readout({
+      onRemove: (pen) => this.#remove(pen),
+      onColor: (pen, color) => {
+        pen.color = color;
+        this.#pensChanged();
+      },
+      onHighlight: (pen) => {
+        this.#chart.highlight(pen);
+        this.#dirty = true;
+      },
+    });
+    this.#toolbar = new Toolbar({
+      onPreset: (span) => this.#preset(span),
+      onShift: (part) => this.#hold(shift(this.#window(), part)),
+      onZoom: (factor) => this.#zoomAtCentre(factor),
+      onPause: () => this.#hold(this.#window()),
+      onLive: () => this.#goLive(),
+      onScaling: (scaling) => this.#setScaling(scaling),
+      onTheme: () => {
+        toggleTheme();
+        this.#restyle();
+      },
+      onMenu: () => this.#menu(),
+    });
+    const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch.' });
+    this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => this.#tell(null) }, icon('close')));
+    root.append(
+      this.#toolbar.element,
+      el(
+        'div',
+        { class: 'body' },
+        el('aside', { class: 'side', 'aria-label': 'Tags' }, this.#tree.element),
+        el('main', { class: 'main' }, this.#problem, el('div', { class: 'chart-box' }, chartHost, this.#busy), this.#readout.element),
+      ),
+    );
+    this.#chart = new Chart(chartHost, {
+      onWindow: (window) => this.#hold(window),
+      onCursor: (ts) => {
+        this.#cursor = ts;
+        this.#readAt = -Infinity;
+      },
+    });
+    initTheme(() => this.#restyle());
+
+    window.addEventListener('hashchange', () => this.#hashChanged());
+    window.addEventListener('online', () => this.#stream.retryNow());
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible') this.#stream.retryNow();
+    });
+    document.addEventListener('keydown', (event) => this.#key(event));
+    setInterval(() => this.#toolbar.setState(this.#stream.state, this.#held !== null), 250);
+    setInterval(() => document.visibilityState === 'visible' && this.#stream.state.name === 'live' && void this.#loadTags(), TAGS_REFRESH_MS);
+    requestAnimationFrame((at) => this.#frame(at));
+    void this.#loadTags().then(() => this.#stream.start());
+    window.historian = {
+      pens: () => this.#pens.map((pen) => this.#report(pen)),
+      state: () => (this.#stream.state.name === 'live' && this.#held !== null ? 'paused' : this.#stream.state.name),
+      frames: () => this.#stream.frames,
+      window: () => this.#window(),
+    };
+  }
+
+  // --- window
+
+  #window(): Window {
+    if (this.#held !== null) return this.#held;
+    // a little air, so that the newest sample is not cut in half by the edge
+    const to = this.#clock.now() + this.#span * 0.008;
+    return { from: to - this.#span, to };
+  }
+
+  /** Hold the chart still on a window, whose history is fetched at the chart's resolution. */
+  #hold(window: Window): void {
+    this.#held = window;
+    this.#dirty = true;
+    this.#fetchHistory();
+    this.#saveHash();
+    this.#showState();
+  }
+
+  #goLive(): void {
+    if (this.#held === null) return;
+    this.#held = null;
+    this.#fetch.cancel();
+    this.#busy.hidden = true;
+    for (const pen of this.#pens) pen.history = null;
+    this.#dirty = true;
+    this.#saveHash();
+    this.#showState();
+  }
+
+  #preset(span: number): void {
+    const before = this.#span;
+    this.#span = span;
+    if (this.#held !== null) {
+      this.#hold({ from: this.#held.to - span, to: this.#held.to });
+    }
+    if (span !== before) {
+      // the backfill's resolution is that of its span
+      clearTimeout(this.#restart);
+      this.#restart = setTimeout(() => this.#pens.forEach((pen) => this.#subscribe(pen)), 50);
+    }
+    this.#dirty = true;
+    this.#saveHash();
+    this.#showState();
+  }
+
+  #zoomAtCentre(factor: number): void {
+    const window = this.#window();
+    this.#hold(zoom(window, (window.from + window.to) / 2, factor));
+  }
+
+  #fetchHistory(): void {
+    const held = this.#held;
+    if (held === null) return;
+    if (this.#pens.length === 0) {
+      this.#fetch.cancel();
+      return;
+    }
+    this.#fetch.run(async (signal) => {
+      const span = held.to - held.from;
+      const wide = { from: held.from - span * FETCH_MARGIN, to: held.to + span * FETCH_MARGIN };
+      const pens = [...this.#pens];
+      this.#busy.hidden = false;
+      try {
+        const points = pointsFor(this.#chart.width * (1 + 2 * FETCH_MARGIN));
+        const fetched = byTag(await fetchRange(pens.map((pen) => pen.path), wide, points, signal));
+        if (signal.aborted) return;
+        for (const pen of pens) {
+          const store = new Store();
+          const columns = fetched.get(pen.tag.tag_id);
+          if (columns !== undefined) store.add(columns);
+          pen.history = store;
+        }
+        this.#tell(null);
+        this.#dirty = true;
+      } catch (error) {
+        if (!signal.aborted) this.#failed(error, () => this.#fetchHistory());
+      } finally {
+        if (!signal.aborted) this.#busy.hidden = true;
+      }
+    });
+  }
+
+  // --- pens
+
+  #toggle(tag: Tag): void {
+    const pen = this.#pens.find((p) => p.path === tag.path);
+    if (pen !== undefined) this.#remove(pen);
+    else if (this.#pens.length >= MAX_PENS) this.#tell(`${MAX_PENS} pens are the most; remove one first.`);
+    else {
+      this.#add(tag, this.#freeColor());
+      this.#pensChanged();
+      if (this.#held !== null) this.#fetchHistory();
+    }
+  }
+
+  #freeColor(): number {
+    const taken = new Set(this.#pens.map((pen) => pen.color));
+    for (let color = 0; color < MAX_PENS; color++) if (!taken.has(color)) return color;
+    return 0;
+  }
+
+  #add(tag: Tag, color: number): void {
+    const pen = new Pen(tag, color);
+    this.#pens.push(pen);
+    this.#subscribe(pen);
+  }
+
+  #remove(pen: Pen): void {
+    this.#stream.unsubscribe(pen.id);
+    this.#pens = this.#pens.filter((p) => p !== pen);
+    this.#chart.highlight(null);
+    this.#pensChanged();
+  }
+
+  #pensChanged(): void {
+    this.#chart.setPens(this.#pens, this.#scaling);
+    this.#readout.setPens(this.#pens);
+    this.#tree.refresh();
+    this.#readAt = -Infinity;
+    this.#dirty = true;
+    this.#saveHash();
+  }
+
+  #subscribe(pen: Pen): void {
+    if (pen.id >= 0) this.#stream.unsubscribe(pen.id);
+    pen.id = this.#stream.subscribe({
+      path: pen.path,
+      from: () => this.#liveFrom(),
+      points: () => pointsFor(this.#chart.width),
+      onRestart: () => pen.live.clear(),
+      onColumns: (columns, header) => {
+        pen.live.add(columns);
+        if (header.cursor > 0) this.#observe(columns);
+        pen.live.trim(this.#liveFrom() - this.#span * 0.25);
+        this.#dirty = true;
+      },
+      onGap: (from, to) => void this.#fillGap(pen, { from, to }),
+    });
+  }
+
+  /** Where the live window begins, and a little before: for what holds as it begins. */
+  #liveFrom(): number {
+    return this.#clock.now() - this.#span - Math.max(this.#span * 0.05, 90 * SECOND);
+  }
+
+  #observe(columns: Columns): void {
+    const last = columns.ts.length - 1;
+    if (columns.quality[last]! >= GOOD) this.#clock.sample(columns.ts[last]!);
+  }
+
+  /** The server left samples out: fetch them. */
+  async #fillGap(pen: Pen, gap: Window): Promise<void> {
+    const abort = new AbortController();
+    this.#gapAborts.add(abort);
+    const window = { from: Math.max(gap.from, this.#liveFrom()), to: gap.to };
+    try {
+      if (window.from >= window.to) return;
+      const columns = await fetchRange([pen.path], window, pointsFor(this.#chart.width), abort.signal);
+      // live samples that came meanwhile stay: a range has no older ones than they are
+      pen.live.add(columns);
+      this.#dirty = true;
+    } catch (error) {
+      this.#failed(error, () => void this.#fillGap(pen, gap));
+    } finally {
+      this.#gapAborts.delete(abort);
+    }
+  }
+
+  #setScaling(scaling: Scaling): void {
+    this.#scaling = scaling;
+    this.#pensChanged();
+    this.#showState();
+  }
+
+  #restyle(): void {
+    this.#chart.restyle();
+    this.#pensChanged();
+  }
+
+  // --- tags
+
+  async #loadTags(): Promise<void> {
+    try {
+      const tags = await getTags();
+      this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
+      if (!this.#chosenAtFirst && tags.length > 0) this.#choose(tags);
+      for (const pen of this.#pens) pen.tag = this.#tags.get(pen.path) ?? pen.tag;
+      this.#tree.setTags(tags, this.#pens.map((pen) => pen.path));
+      if (tags.length === 0) setTimeout(() => void this.#loadTags(), EMPTY_RETRY_MS);
+    } catch (error) {
+      this.#failed(error, () => void this.#loadTags());
+    }
+  }
+
+  /** The pens of the hash, or the default ones. */
+  #choose(tags: readonly Tag[]): void {
+    this.#chosenAtFirst = true;
+    const choices = this.#wanted ?? defaultPens(tags, DEFAULT_PENS).map((path, color) => ({ path, color }));
+    this.#setPens(choices);
+  }
+
+  #setPens(choices: readonly PenChoice[]): void {
+    const unknown: string[] = [];
+    for (const pen of [...this.#pens]) if (!choices.some((choice) => choice.path === pen.path)) this.#stream.unsubscribe(pen.id);
+    const kept = new Map(this.#pens.map((pen) => [pen.path, pen]));
+    this.#pens = [];
+    for (const { path, color } of choices) {
+      const pen = kept.get(path);
+      const tag = this.#tags.get(path);
+      if (pen !== undefined) {
+        pen.color = color;
+        this.#pens.push(pen);
+      } else if (tag !== undefined) this.#add(tag, color);
+      else unknown.push(path);
+    }
+    if (unknown.length > 0) this.#tell(`No such tag: ${unknown.join(', ')}`);
+    this.#pensChanged();
+    if (this.#held !== null) this.#fetchHistory();
+  }
+
+  // --- connection and problems
+
+  #connection(state: ConnectionState): void {
+    this.#toolbar.setState(state, this.#held !== null);
+    document.body.dataset['connection'] = state.name;
+    // what changed meanwhile
+    if (state.name === 'live') void this.#loadTags();
+  }
+
+  /** Why the WebSocket does not open: a browser does not tell, an HTTP request does. */
+  async #diagnose(): Promise<string | null> {
+    try {
+      await get('v1/tags?match=historian-trend-page');
+      return null;
+    } catch (error) {
+      if (error instanceof Problem) {
+        this.#failed(error, () => this.#stream.retryNow());
+        return error.message;
+      }
+      return 'The server cannot be reached.';
+    }
+  }
+
+  #failed(error: unknown, again: () => void): void {
+    if (error instanceof Problem && error.status === 401) {
+      askForToken(error.detail, () => {
+        this.#tell(null);
+        again();
+        if (this.#tags.size === 0) void this.#loadTags();
+        this.#stream.retryNow();
+      });
+    } else if (error instanceof Problem || error instanceof ProtocolError) {
+      this.#tell(error.message);
+    } else if (error instanceof TypeError) {
+      // no answer: the stream's reconnecting shows when the server is back
+      this.#tell('The server cannot be reached.');
+    } else {
+      throw error;
+    }
+  }
+
+  #tell(text: string | null): void {
+    this.#problem.hidden = text === null;
+    setText(this.#problemText, text ?? '');
+  }
+
+  // --- address, keys, drawing
+
+  #saveHash(): void {
+    if (!this.#chosenAtFirst) return;
+    const pens = this.#pens.map(({ path, color }) => ({ path, color }));
+    const hash = formatHash({ pens, span: this.#span, window: this.#held, scaling: this.#scaling });
+    if (hash !== location.hash) history.replaceState(null, '', hash);
+  }
+
+  /** By hand, or by a link. */
+  #hashChanged(): void {
+    const hash = parseHash(location.hash);
+    this.#scaling = hash.scaling;
+    if (hash.span !== this.#span && hash.window === null) this.#preset(hash.span);
+    if (hash.pens !== null) this.#setPens(hash.pens);
+    if (hash.window !== null) this.#hold({ from: hash.window.from, to: hash.window.from + clampSpan(hash.window.to - hash.window.from) });
+    else this.#goLive();
+    this.#showState();
+  }
+
+  #key(event: KeyboardEvent): void {
+    const target = event.target as HTMLElement;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, dialog, .palette')) return;
+    const onButton = target.closest('button') !== null;
+    const preset = PRESETS[Number(event.key) - 1];
+    if (event.key === ' ' && !onButton) this.#held === null ? this.#hold(this.#window()) : this.#goLive();
+    else if (event.key === 'ArrowLeft') this.#hold(shift(this.#window(), -0.1));
+    else if (event.key === 'ArrowRight') this.#hold(shift(this.#window(), 0.1));
+    else if (event.key === '+' || event.key === '=') this.#zoomAtCentre(1 / 1.5);
+    else if (event.key === '-') this.#zoomAtCentre(1.5);
+    else if (event.key === 'l' || event.key === 'End') this.#goLive();
+    else if (event.key === '/') this.#tree.search.focus();
+    else if (event.key === 'Escape') document.body.classList.remove('menu-open');
+    else if (preset !== undefined) this.#preset(preset.span);
+    else return;
+    event.preventDefault();
+  }
+
+  #menu(): void {
+    document.body.classList.toggle(matchMedia('(max-width: 760px)').matches ? 'menu-open' : 'menu-closed');
+  }
+
+  #showState(): void {
+    this.#toolbar.update(this.#window(), this.#span, this.#held !== null, this.#scaling);
+    this.#toolbar.setState(this.#stream.state, this.#held !== null);
+    document.body.classList.toggle('paused', this.#held !== null);
+  }
+
+  #frame(at: number): void {
+    requestAnimationFrame((next) => this.#frame(next));
+    if (at - this.#drawn.at >= FRAME_MS) {
+      const window = this.#window();
+      // a live window that has not moved by half a pixel looks the same
+      const moved = Math.abs(window.to - this.#drawn.to) * this.#chart.width >= 0.5 * (window.to - window.from);
+      if (this.#dirty || moved) {
+        this.#dirty = false;
+        this.#drawn = { at, to: window.to };
+        this.#chart.draw(window, this.#clock.now());
+        this.#toolbar.update(window, this.#span, this.#held !== null, this.#scaling);
+      }
+    }
+    if (at - this.#readAt >= READOUT_MS) {
+      this.#readAt = at;
+      this.#readout.update(this.#cursor, this.#window(), this.#held === null);
+    }
+  }
+
+  /** What is on the screen of a pen. */
+  #report(pen: Pen): { path: string; points: number; lastTs: number | null; lastValue: number | string | null } {
+    const store = pen.shown;
+    const end = this.#held === null ? store.length : store.before(this.#held.to) + 1;
+    const last = store.at(end - 1);
+    return { path: pen.path, points: end, lastTs: last?.ts ?? null, lastValue: last === null ? null : (last.text ?? last.value) };
+  }
+}
+
+const root = document.getElementById('app');
+if (root === null) throw new Error('the page has no #app');
+new App(root);

@@ -1,0 +1,61 @@
+/** Range queries: history of the pens, at the resolution of the chart. Times are µs. */
+import { get } from './api';
+import { type Columns, readColumns } from './protocol';
+import type { Window } from './spans';
+
+/** Samples of tags in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
+export async function fetchRange(paths: readonly string[], window: Window, points: number, signal: AbortSignal): Promise<Columns> {
+  const query = new URLSearchParams(paths.map((path) => ['tag', path]));
+  query.set('start', String(Math.floor(window.from)));
+  query.set('end', String(Math.ceil(window.to)));
+  query.set('mode', 'auto');
+  query.set('points', String(points));
+  query.set('format', 'arrow');
+  const response = await get(`v1/range?${query.toString()}`, signal);
+  return readColumns(new Uint8Array(await response.arrayBuffer()));
+}
+
+/** The samples of each tag by its id. */
+export function byTag(columns: Columns): Map<number, Columns> {
+  const { tagId, ts, value, quality, text } = columns;
+  const rows = new Map<number, number[]>();
+  for (let i = 0; i < tagId.length; i++) {
+    const of = rows.get(tagId[i]!);
+    if (of === undefined) rows.set(tagId[i]!, [i]);
+    else of.push(i);
+  }
+  const split = new Map<number, Columns>();
+  for (const [id, at] of rows) {
+    split.set(id, {
+      tagId: Int32Array.from(at, () => id),
+      ts: Float64Array.from(at, (i) => ts[i]!),
+      value: Float64Array.from(at, (i) => value[i]!),
+      quality: Int16Array.from(at, (i) => quality[i]!),
+      text: text === null ? null : at.map((i) => text[i] ?? null),
+    });
+  }
+  return split;
+}
+
+/** Fetches for a window that moves: waits until it rests, and drops what is asked for where the next one comes. */
+export class Debounced {
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #abort: AbortController | null = null;
+
+  constructor(private readonly delayMs: number) {}
+
+  run(task: (signal: AbortSignal) => Promise<void>): void {
+    this.cancel();
+    this.#timer = setTimeout(() => {
+      const abort = new AbortController();
+      this.#abort = abort;
+      void task(abort.signal);
+    }, this.delayMs);
+  }
+
+  cancel(): void {
+    clearTimeout(this.#timer);
+    this.#abort?.abort();
+    this.#abort = null;
+  }
+}

@@ -1,0 +1,17 @@
+import { defineConfig } from 'vite';
+
+// relative addresses: the page also works below a path of a proxy
+export default defineConfig({
+  base: './',
+  build: {
+    outDir: '../historian/server/static',
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 700,
+  },
+  server: {
+    proxy: { '/v1': { target: 'http://127.0.0.1:8742', ws: true } },
+  },
+});
