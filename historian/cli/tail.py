@@ -86,10 +86,13 @@ def tail(
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:
+    import pyarrow.compute as pc
+
     from historian.cli.rows import quality_word, rows_of
 
     lines = []
-    for row in rows_of(batch):
+    # history comes tag by tag; who reads along thinks in time
+    for row in rows_of(batch.take(pc.sort_indices(batch.column("ts")))):
         quality = "" if row.quality == 192 else f"  {quality_word(row.quality)}"
         lines.append(f"{row.time:<27}  {row.tag}  {row.shown}{quality}\n")
     return "".join(lines).encode()

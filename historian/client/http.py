@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -69,7 +70,9 @@ class Http:
         except aiohttp.InvalidURL as error:
             raise BadInput(f"{error} is no address of a server") from None
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
+            # asyncio words it by itself; a name that cannot be resolved has a number of another kind
+            number = error.os_error.errno
+            reason = os.strerror(number) if number and not isinstance(error, aiohttp.ClientConnectorDNSError) else str(error.os_error)
             raise Unavailable(f"no historian answers at {url} ({reason}); start one with: historian serve", FIRST_PAUSE_S) from error
         except TimeoutError as error:
             raise Unavailable(f"{url} did not answer within {self.timeout:g} s", FIRST_PAUSE_S) from error
