@@ -26,7 +26,8 @@ def decimal_scales(value: Floats) -> Int16s:
     for scale in range(MAX_SCALE + 1):
         if not len(pending):
             break
-        mantissa = np.rint(left * POWERS[scale])
+        with np.errstate(over="ignore"):
+            mantissa = np.rint(left * POWERS[scale])
         fits = (mantissa / POWERS[scale] == left) & (np.abs(mantissa) < _LIMIT)
         scales[pending[fits]] = scale
         pending, left = pending[~fits], left[~fits]

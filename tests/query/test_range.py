@@ -64,7 +64,7 @@ async def plant(store: Any, make_tags: Any) -> tuple[list[Tag], Samples]:
             rng.integers(-(2**53) + 1, 2**53, len(ts)).astype(np.float64),
             rng.integers(0, 2, len(ts)).astype(np.float64),
             rng.integers(0, 9, len(ts)).astype(np.float64),
-            rng.choice([-0.0, 0.0, 5e-324, 1e200, 0.1, 1 / 3], len(ts)),
+            rng.choice([-0.0, 0.0, 5e-324, 1.797e308, 0.1, 1 / 3], len(ts)),
             np.round(rng.normal(20, 5, len(ts)), 1),
         ][n]
         value[rng.random(len(ts)) < 0.02] = np.nan
