@@ -24,6 +24,7 @@ from historian.schema import copy_binary
 from historian.schema.connection import connect, open_pool
 from historian.schema.decimals import DecimalForm
 from historian.schema.ledger import Batch
+from historian.schema.partitions import Partitions
 from historian.schema.samples import Samples, arrow_schema
 from historian.server.run import serving
 from historian.settings import Settings
@@ -66,6 +67,8 @@ async def obvious(dsn: str, parts: list[Samples]) -> float:
 async def bare(dsn: str, parts: list[Samples]) -> float:
     conn = await connect(dsn)
     await conn.execute("SET search_path = historian")
+    for part in parts:
+        await Partitions(conn).make_room(part.ts)
     form = DecimalForm()
     begun = time.perf_counter()
     for part in parts:

@@ -12,12 +12,7 @@ from typing import Annotated
 import typer
 
 from historian import __version__
-from historian.cli import db, tags
-from historian.cli.demo import demo
-from historian.cli.import_ import import_files
-from historian.cli.query import query
-from historian.cli.serve import serve
-from historian.cli.tail import tail
+from historian.cli import db, demo, import_, query, serve, tags, tail
 from historian.schema.errors import BadSamples, HistorianError
 
 app = typer.Typer(
@@ -46,11 +41,11 @@ def _historian(
     """
 
 
-app.command("demo")(demo)
-app.command("serve")(serve)
-app.command("import")(import_files)
-app.command("query")(query)
-app.command("tail")(tail)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
+app.command("import", epilog=import_.EPILOG)(import_.import_files)
+app.command("query", epilog=query.EPILOG)(query.query)
+app.command("tail", epilog=tail.EPILOG)(tail.tail)
 app.add_typer(tags.app, name="tags")
 app.add_typer(db.app, name="db")
 
