@@ -9,27 +9,60 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
 import pytest
+from owners import Owner
 
 from historian.embedded import EmbeddedDatabase, default_data_dir, running_dsn
 from historian.schema.errors import Conflict, SchemaError, Unavailable
 
-if TYPE_CHECKING:
-    from conftest import Owner
-
-    Own = Callable[[Path], Owner]
+Own = Callable[[Path], Owner]
 
 
 #: for root, PostgreSQL runs as a service user; for any other user, as that user
 as_each_user = pytest.mark.parametrize("user", ["root", "nobody"] if os.geteuid() == 0 else [None], indirect=True)
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str | None:
+    """Who runs the embedded database: not root, unless a test is parametrized to it. None is whoever runs the tests."""
+    name: str | None = getattr(request, "param", "nobody" if os.geteuid() == 0 else None)
+    return name
+
+
+@pytest.fixture
+def place(user: str | None) -> Iterator[Path]:
+    """A directory of that user's."""
+    path = Path(tempfile.mkdtemp(prefix="historian-tests-"))
+    path.chmod(0o755)
+    if user is not None:
+        shutil.chown(path, user)
+    yield path
+    for run in path.rglob("run"):
+        # with a long path it is a link to a directory elsewhere
+        shutil.rmtree(run.resolve(), ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def own(user: str | None, place: Path) -> Iterator[Own]:
+    """Starts an owner of a directory in `place`, as that user."""
+    owners: list[Owner] = []
+
+    def start(directory: Path) -> Owner:
+        owners.append(Owner(directory, user))
+        return owners[-1]
+
+    yield start
+    for owner in owners:
+        owner.close()
 
 
 def execute(dsn: str, query: str) -> list[tuple[object, ...]]:

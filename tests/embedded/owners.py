@@ -1,20 +1,16 @@
-"""Processes that own embedded databases, as this user and, where that is root, as another one."""
+"""Processes that own embedded databases, seen from the tests: started as some user, listened to, stopped, killed."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 _SCRIPT = Path(__file__).with_name("owner.py")
 
@@ -78,41 +74,6 @@ class Owner:
             pipe.close()
         print(f"--- log of owner {self.process.pid}\n{self.log}")
         self._log.close()
-
-
-@pytest.fixture
-def user(request: pytest.FixtureRequest) -> str | None:
-    """Who runs the embedded database: not root, unless a test is parametrized to it. None is whoever runs the tests."""
-    name: str | None = getattr(request, "param", "nobody" if os.geteuid() == 0 else None)
-    return name
-
-
-@pytest.fixture
-def place(user: str | None) -> Iterator[Path]:
-    """A directory of that user's."""
-    path = Path(tempfile.mkdtemp(prefix="historian-tests-"))
-    path.chmod(0o755)
-    if user is not None:
-        shutil.chown(path, user)
-    yield path
-    for run in path.rglob("run"):
-        # with a long path it is a link to a directory elsewhere
-        shutil.rmtree(run.resolve(), ignore_errors=True)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def own(user: str | None, place: Path) -> Iterator[Callable[[Path], Owner]]:
-    """Starts an owner of a directory in `place`, as that user."""
-    owners: list[Owner] = []
-
-    def start(directory: Path) -> Owner:
-        owners.append(Owner(directory, user))
-        return owners[-1]
-
-    yield start
-    for owner in owners:
-        owner.close()
 
 
 def postgres_processes(below: Path) -> list[psutil.Process]:
