@@ -13,8 +13,9 @@ BEGIN
     -- writers that find the same month missing at the same time wait for each other here
     PERFORM pg_advisory_xact_lock(hashtext('historian.make_partitions'));
     FOREACH m IN ARRAY months LOOP
-        lo := make_timestamptz(1970 + m / 12, 1 + m % 12, 1, 0, 0, 0, 'UTC');
-        hi := make_timestamptz(1970 + (m + 1) / 12, 1 + (m + 1) % 12, 1, 0, 0, 0, 'UTC');
+        -- months before 1970 are negative
+        lo := timestamptz '1970-01-01 00:00:00+00' + make_interval(months => m);
+        hi := timestamptz '1970-01-01 00:00:00+00' + make_interval(months => m + 1);
         name := format('sample_%s', to_char(lo, 'YYYY_MM'));
         IF to_regclass(format('historian.%I', name)) IS NULL THEN
             -- ATTACH locks the parent less than CREATE … PARTITION OF does: writers and readers go on
