@@ -4,7 +4,7 @@
  * Lines share a scale for each unit. States and texts are lanes above them. Times are µs; uPlot's x is in seconds.
  */
 import uPlot from 'uplot';
-import { formatNumber, formatSample } from './format';
+import { decimalsOfStep, formatNumber, formatSample } from './format';
 import type { Scaling } from './hash';
 import type { Pen } from './pen';
 import { shift, tickLabel, timeOfDay, day, type Window, zoom } from './spans';
@@ -12,6 +12,13 @@ import { cssColor, currentTheme, penColor } from './theme';
 import { extent, niceRange, stretches, trace } from './trace';
 import { lastLevel, parentPath } from './tree';
 
+/** Between the ticks of the time axis, in seconds. */
+const TIME_STEPS = [
+  ...[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30],
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * 60),
+  ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
+  ...[1, 2, 7, 14, 28, 91, 182, 365, 730].map((days) => days * 86_400),
+];
 const LANE = 31;
 const LANE_BAND = 17;
 const FONT = '11px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
@@ -142,7 +149,8 @@ export class Chart {
         grid,
         ticks,
         size: 40,
-        space: 90,
+        space: 74,
+        incrs: TIME_STEPS,
         values: (_u, splits, _axis, _space, increment) =>
           splits.map((s, i) => tickLabel(Math.round(s * 1e6), increment * 1e6, i === 0 ? null : Math.round(splits[i - 1]! * 1e6))),
       },
@@ -161,10 +169,10 @@ export class Chart {
         labelSize: 16,
         labelGap: 0,
         gap: 4,
-        size: (_u, values) => 14 + 6.6 * Math.max(3, ...(values ?? []).map((value) => (value ?? '').length)),
+        size: (_u, values) => 12 + 6.4 * Math.max(3, ...(values ?? []).map((value) => (value ?? '').length)),
         grid: i === 0 ? grid : { show: false },
         ticks,
-        values: (_u, splits) => splits.map((value) => formatNumber(Math.round(value * 1e9) / 1e9)),
+        values: (_u, splits, _axis, _space, increment) => splits.map((value) => formatNumber(value, decimalsOfStep(increment))),
       });
     });
     const series: uPlot.Series[] = [{}, ...this.#groups.map((group) => ({ scale: group.key, points: { show: false } }))];

@@ -1,6 +1,6 @@
 /** The read-out: a line for each pen with its value at the cursor, or its newest, and its extremes in the window. */
 import { el, icon, setText } from './dom';
-import { formatNumber, formatSample, qualityName } from './format';
+import { decimalsOf, formatNumber, formatSample, qualityName } from './format';
 import type { Pen } from './pen';
 import { day, timeOfDay, type Window } from './spans';
 import { currentTheme, penColor } from './theme';
@@ -73,15 +73,16 @@ export class Readout {
     for (const [pen, line] of this.#lines) {
       const store = pen.shown;
       const sample = cursor === null ? (live ? store.last() : store.at(store.before(window.to))) : store.at(store.before(cursor));
-      setText(line.value, formatSample(pen.tag, sample));
+      const decimals = decimalsOf(store);
+      setText(line.value, formatSample(pen.tag, sample, decimals));
       const quality = sample === null ? null : qualityName(sample.quality);
       setText(line.quality, quality === null || sample === null ? '' : quality === 'good' ? 'good' : `${quality} (${sample.quality})`);
       line.row.dataset['quality'] = quality ?? 'none';
       setText(line.time, sample === null ? '' : timeOfDay(sample.ts, 3));
       line.time.title = sample === null ? '' : `${day(sample.ts)} ${timeOfDay(sample.ts, 6)} (${new Date(sample.ts / 1000).toISOString()})`;
       const seen = pen.lane ? null : extent(store, window, pen.tag.step);
-      setText(line.min, seen === null ? '' : formatNumber(seen.min));
-      setText(line.max, seen === null ? '' : formatNumber(seen.max));
+      setText(line.min, seen === null ? '' : formatNumber(seen.min, decimals));
+      setText(line.max, seen === null ? '' : formatNumber(seen.max, decimals));
     }
   }
 

@@ -164,7 +164,7 @@ export function niceRange(min: number, max: number): [number, number] {
     max += span / 2;
   }
   const pad = span * 0.06;
-  const rough = (span + 2 * pad) / 8;
+  const rough = (span + 2 * pad) / 20;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough) ?? 10) * power;
   return [Math.floor((min - pad) / step) * step, Math.ceil((max + pad) / step) * step];

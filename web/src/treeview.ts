@@ -7,7 +7,7 @@ const ROW = 24;
 /** Lines beyond the edges, so that scrolling does not show blanks. */
 const MARGIN = 8;
 
-const GLYPHS: Record<Tag['kind'], string> = { float: '∿', int: '#', bool: '◐', digital: '⎍', text: 'T' };
+const GLYPHS: Record<Tag['kind'], string> = { float: '~', int: '#', bool: '◐', digital: '≡', text: 'T' };
 
 export interface TreeEvents {
   readonly onToggle: (tag: Tag) => void;
