@@ -16,7 +16,8 @@ def build_web() -> None:
     """Run scripts/build_web.py, except in an sdist that carries the built page and no sources of it."""
     script = ROOT / "scripts" / "build_web.py"
     spec = importlib.util.spec_from_file_location("build_web", script)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.build(ROOT)

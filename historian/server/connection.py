@@ -43,10 +43,9 @@ class HalfCloseHandler(RequestHandler):
                 unfinished = BadInput(f"the connection was closed in the middle of the body: {error.message}")
             except Exception:
                 unfinished = BadInput("the connection was closed in the middle of the body")
-        if unfinished is not None:
-            if self._newest is not None and not self._newest.is_eof():
-                self._newest.set_exception(unfinished)
-                self._newest.feed_eof()
+        if unfinished is not None and self._newest is not None and not self._newest.is_eof():
+            self._newest.set_exception(unfinished)
+            self._newest.feed_eof()
         if self._current_request is None and not self._messages and (self._waiter is not None or not self._request_count):
             return False  # idle
         # no further request: close when this one is answered

@@ -17,7 +17,9 @@ from historian.schema.samples import Samples
 from historian.schema.visibility import VisibilitySnapshot
 
 
-async def backfill(pool: Pool, queries: Sequence[RangeQuery], on_seam: Callable[[VisibilitySnapshot], None]) -> AsyncGenerator[Samples, None]:
+async def backfill(
+    pool: Pool, queries: Sequence[RangeQuery], on_seam: Callable[[VisibilitySnapshot], None]
+) -> AsyncGenerator[Samples, None]:
     """The history that the queries ask for, one after the other, as of one snapshot, which is told before the first rows. Raises Unavailable."""
     with translated():
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):

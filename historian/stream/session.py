@@ -246,5 +246,3 @@ class Session:
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(5):
                 await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=why.encode())
-
-

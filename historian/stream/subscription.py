@@ -198,7 +198,9 @@ class Subscription:
                         async with asyncio.timeout(STALLED_S):
                             await self._may_send()
                     except TimeoutError:
-                        raise Unavailable(f"paused or without credit for {STALLED_S:.0f} s in the middle of the backfill; subscribe again") from None
+                        raise Unavailable(
+                            f"paused or without credit for {STALLED_S:.0f} s in the middle of the backfill; subscribe again"
+                        ) from None
                     yield Data(samples, 0, backfill=True)
         if request.end is not None and request.end <= self._now_us:
             await self._may_send()

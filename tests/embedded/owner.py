@@ -21,8 +21,7 @@ from pathlib import Path
 # all of it now: the user who we become may have no right to read the library
 import psycopg  # noqa: F401
 
-from historian import postgres_wheel
-from historian.embedded import EmbeddedDatabase
+from historian.embedded import EmbeddedDatabase, wheel
 from historian.schema.errors import HistorianError
 
 
@@ -32,7 +31,7 @@ def say(**what: object) -> None:
 
 def become(name: str) -> None:
     user = pwd.getpwnam(name)
-    postgres_wheel.make_readable(user)
+    wheel.make_readable(user)
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

@@ -9,8 +9,8 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+from historian.embedded.system_user import let_through
 from historian.schema.errors import Unavailable
-from historian.system_user import let_through
 
 
 def install_dir() -> Path:

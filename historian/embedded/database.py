@@ -42,11 +42,11 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from historian import postgres_wheel
-from historian.postgres_tuning import memory_bytes, tuning
-from historian.postmaster import Postmaster, belongs
+from historian.embedded import wheel
+from historian.embedded.postmaster import Postmaster, belongs
+from historian.embedded.system_user import give, let_through, owner_or_service_user
+from historian.embedded.tuning import memory_bytes, tuning
 from historian.schema.errors import Conflict, HistorianError, SchemaError, Unavailable
-from historian.system_user import give, let_through, owner_or_service_user
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ class EmbeddedDatabase:
             made_by = (self.pgdata / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             raise SchemaError(f"{self.pgdata} has files in it but no database; move them away, or give another --data-dir") from None
-        ours = postgres_wheel.major()
+        ours = wheel.major()
         if made_by != ours:
             raise SchemaError(
                 f"the database in {self.data_dir} was made by PostgreSQL {made_by} and this program brings PostgreSQL {ours}: "
@@ -291,9 +291,9 @@ class EmbeddedDatabase:
             user = self._user()
             give(fresh, user)
             if user is not None:
-                postgres_wheel.make_readable(user)
+                wheel.make_readable(user)
             command = [
-                postgres_wheel.program("initdb"),
+                wheel.program("initdb"),
                 f"--pgdata={fresh}",
                 f"--username={USER}",
                 # who may enter the directory of the socket is us
@@ -401,12 +401,12 @@ class EmbeddedDatabase:
         user = self._user()
         if user is not None:
             let_through(self.pgdata, user)
-            postgres_wheel.make_readable(user)
+            wheel.make_readable(user)
         logs = self._own_dir("log", user)
         socket_dir = self._make_socket_dir(user)
         self._write_tuning(user)
         options = {"unix_socket_directories": f'"{socket_dir}"', "port": str(PORT), **self._settings}
-        command = [postgres_wheel.program("postgres"), "-D", str(self.pgdata)]
+        command = [wheel.program("postgres"), "-D", str(self.pgdata)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with (logs / "start.log").open("wb") as said:
@@ -449,7 +449,7 @@ class EmbeddedDatabase:
                 row = conn.execute("SHOW server_version").fetchone()
         except psycopg.Error as error:
             raise Unavailable(f"it does not answer: {str(error).strip()}") from error
-        return row is not None and str(row[0]).split()[0] == postgres_wheel.version()
+        return row is not None and str(row[0]).split()[0] == wheel.version()
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self._dsn("postgres"), autocommit=True, connect_timeout=10, application_name="historian")
@@ -486,7 +486,7 @@ class EmbeddedDatabase:
 
     def _write_tuning(self, user: pwd.struct_passwd | None) -> None:
         conf = self.pgdata / "historian.conf"
-        text = tuning(memory_bytes(), postgres_wheel.configure_options())
+        text = tuning(memory_bytes(), wheel.configure_options())
         if not conf.exists() or conf.read_text() != text:
             fresh = conf.with_suffix(".conf.new")
             fresh.write_text(text)
