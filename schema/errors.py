@@ -5,6 +5,9 @@
     │   ├── BadSamples        some samples are wrong: every fault with its row
     │   └── TooLarge          beyond a stated limit
     ├── UnknownTag            a tag path, id or wildcard that the catalogue does not have
+    ├── Unauthorized          no token, or a wrong one
+    ├── Forbidden             by a name or from an origin that is not allowed
+    ├── NotFound              no such resource
     ├── Conflict              contradicts what stands: another kind, another content for the same (producer, seq)
     ├── Busy                  a bounded queue is full: come back after `retry_after` seconds
     ├── Unavailable           the database or server is away: come back after `retry_after` seconds
@@ -112,6 +115,25 @@ class UnknownTag(HistorianError):
         shown = ", ".join(repr(t) if isinstance(t, str) else f"tag_id {t}" for t in self.tags[:10])
         more = f" and {len(self.tags) - 10} more" if len(self.tags) > 10 else ""
         super().__init__(f"no such tag: {shown}{more}; GET /v1/tags lists those that there are")
+
+    def document(self) -> dict[str, Any]:
+        return super().document() | {"tags": list(self.tags[:100])}
+
+
+class Unauthorized(HistorianError):
+    """No token, or a wrong one."""
+
+    problem = "unauthorized"
+    title = "Unauthorized"
+    status = 401
+
+
+class Forbidden(HistorianError):
+    """Addressed by a name, or from an origin, that is not allowed."""
+
+    problem = "forbidden"
+    title = "Forbidden"
+    status = 403
 
 
 class NotFound(HistorianError):

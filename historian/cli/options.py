@@ -21,3 +21,11 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="HISTORIAN_DATA_DIR", metavar="DIR", help="Where the embedded database keeps its data."),
 ]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="HISTORIAN_URL", metavar="URL", help="The server.  [default: http://127.0.0.1:8742]", show_default=False),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="HISTORIAN_TOKEN", metavar="TOKEN", help="Where the server wants one.", show_default=False),
+]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from historian.cli.address import Token, Url
+from historian.cli.options import Token, Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

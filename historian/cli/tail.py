@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from historian.cli.address import Token, Url
+from historian.cli.options import Token, Url
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from historian.schema.errors import HistorianError
+from historian.schema.errors import Forbidden, Unauthorized
 from historian.server.problems import problem_response
 from historian.server.services import SERVICES
 from historian.settings import Settings, is_loopback
@@ -34,22 +34,6 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-
-
-class Unauthorized(HistorianError):
-    """No token, or a wrong one."""
-
-    problem = "unauthorized"
-    title = "Unauthorized"
-    status = 401
-
-
-class Forbidden(HistorianError):
-    """Addressed by a name, or from an origin, that is not allowed."""
-
-    problem = "forbidden"
-    title = "Forbidden"
-    status = 403
 
 
 def _host_of(netloc: str) -> str:

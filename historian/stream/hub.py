@@ -22,7 +22,7 @@ import numpy as np
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
 
-#: cursors count from a new second of this clock at each start, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
+#: cursors count from the time of each start on this clock, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
 CURSOR_EPOCH_S = 1_577_836_800  # 2020-01-01
 CURSORS_A_SECOND_BITS = 22
 
@@ -69,7 +69,8 @@ class Hub:
         #: xids handed on, as far as they are not below the watermark
         self._passed: set[int] = set()
         self._watermark = 0
-        self._cursor = (int(time.time() if now_s is None else now_s) - CURSOR_EPOCH_S) << CURSORS_A_SECOND_BITS
+        # not from whole seconds: a server that was killed and is back within one must not take the cursors of its former life for its own
+        self._cursor = int(((time.time() if now_s is None else now_s) - CURSOR_EPOCH_S) * (1 << CURSORS_A_SECOND_BITS))
         self._forgotten = self._cursor
         self.counts = HubCounts()
 
