@@ -152,7 +152,11 @@ export class Chart {
         space: 74,
         incrs: TIME_STEPS,
         values: (_u, splits, _axis, _space, increment) =>
-          splits.map((s, i) => tickLabel(Math.round(s * 1e6), increment * 1e6, i === 0 ? null : Math.round(splits[i - 1]! * 1e6))),
+          splits.map((s, i) => {
+            // the first that is seen has the date
+            const previous = splits[i - 1];
+            return tickLabel(Math.round(s * 1e6), increment * 1e6, previous === undefined || previous * 1e6 < this.#window.from ? null : Math.round(previous * 1e6));
+          }),
       },
     ];
     this.#groups.forEach((group, i) => {
@@ -250,7 +254,7 @@ export class Chart {
     const x = (ts: number): number => bbox.left + (ts - window.from) * perUs;
     ctx.save();
     ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top - 1, bbox.width, bbox.height + 2);
+    ctx.rect(bbox.left, bbox.top - 4 * ratio, bbox.width + 4 * ratio, bbox.height + 8 * ratio);
     ctx.clip();
     ctx.lineJoin = 'round';
     ctx.lineCap = 'round';
@@ -401,6 +405,10 @@ export class Chart {
 
   /** Drag pans, shift-drag selects a stretch to zoom into, the wheel zooms, two fingers pinch. */
   #listen(over: HTMLElement): void {
+    const box = document.createElement('div');
+    box.className = 'zoom-box';
+    box.hidden = true;
+    over.append(box);
     const pointers = new Map<number, number>();
     let origin: { x: number; window: Window; box: boolean } | null = null;
     let pinch: { distance: number; centre: number; window: Window } | null = null;
@@ -431,7 +439,9 @@ export class Chart {
         if (origin.box) {
           const left = Math.max(0, Math.min(origin.x, leftOf(event)));
           const width = Math.min(this.width, Math.max(origin.x, leftOf(event))) - left;
-          this.#plot?.setSelect({ left, width, top: 0, height: over.clientHeight }, false);
+          box.style.left = `${left}px`;
+          box.style.width = `${width}px`;
+          box.hidden = false;
         } else if (Math.abs(by) > 3 || over.classList.contains('panning')) {
           over.classList.add('panning');
           this.events.onWindow(shift(origin.window, -by / this.width));
@@ -443,7 +453,7 @@ export class Chart {
       over.classList.remove('panning');
       pinch = null;
       if (origin?.box === true) {
-        this.#plot?.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+        box.hidden = true;
         const [a, b] = [origin.x, leftOf(event)].sort((one, other) => one - other) as [number, number];
         const window = origin.window;
         if (event.type === 'pointerup' && b - a > 4) this.events.onWindow({ from: tsAt(Math.max(0, a), window), to: tsAt(Math.min(this.width, b), window) });

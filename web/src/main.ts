@@ -44,6 +44,9 @@ declare global {
   }
 }
 
+/** What a problem on the screen is about. */
+type Topic = 'connection' | 'history' | 'pens';
+
 class App {
   #clock = new Clock();
   #tags = new Map<string, Tag>();
@@ -62,6 +65,8 @@ class App {
   #restart: ReturnType<typeof setTimeout> | undefined;
   #gapAborts = new Set<AbortController>();
   #chosenAtFirst = false;
+  #topic: Topic = 'connection';
+  #hashTimer: ReturnType<typeof setTimeout> | undefined;
 
   #stream: Stream;
   #chart: Chart;
@@ -85,7 +90,7 @@ class App {
         return new WebSocket(url, subprotocols(token()));
       },
       onState: (state) => this.#connection(state),
-      onProblem: (text) => this.#tell(text),
+      onProblem: (text) => this.#tell(text, 'connection'),
       diagnose: () => this.#diagnose(),
     });
     observeDate((us) => this.#clock.serverDate(us));
@@ -122,7 +127,7 @@ class App {
       onMenu: () => this.#menu(),
     });
     const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch.' });
-    this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => this.#tell(null) }, icon('close')));
+    this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => (this.#problem.hidden = true) }, icon('close')));
     root.append(
       this.#toolbar.element,
       el(
@@ -231,10 +236,10 @@ class App {
           if (columns !== undefined) store.add(columns);
           pen.history = store;
         }
-        this.#tell(null);
+        this.#tell(null, 'history');
         this.#dirty = true;
       } catch (error) {
-        if (!signal.aborted) this.#failed(error, () => this.#fetchHistory());
+        if (!signal.aborted) this.#failed(error, 'history', () => this.#fetchHistory());
       } finally {
         if (!signal.aborted) this.#busy.hidden = true;
       }
@@ -246,7 +251,7 @@ class App {
   #toggle(tag: Tag): void {
     const pen = this.#pens.find((p) => p.path === tag.path);
     if (pen !== undefined) this.#remove(pen);
-    else if (this.#pens.length >= MAX_PENS) this.#tell(`${MAX_PENS} pens are the most; remove one first.`);
+    else if (this.#pens.length >= MAX_PENS) this.#tell(`${MAX_PENS} pens are the most; remove one first.`, 'pens');
     else {
       this.#add(tag, this.#freeColor());
       this.#pensChanged();
@@ -269,6 +274,7 @@ class App {
   #remove(pen: Pen): void {
     this.#stream.unsubscribe(pen.id);
     this.#pens = this.#pens.filter((p) => p !== pen);
+    this.#tell(null, 'pens');
     this.#chart.highlight(null);
     this.#pensChanged();
   }
@@ -317,11 +323,10 @@ class App {
     try {
       if (window.from >= window.to) return;
       const columns = await fetchRange([pen.path], window, pointsFor(this.#chart.width), abort.signal);
-      // live samples that came meanwhile stay: a range has no older ones than they are
       pen.live.add(columns);
       this.#dirty = true;
     } catch (error) {
-      this.#failed(error, () => void this.#fillGap(pen, gap));
+      this.#failed(error, 'history', () => void this.#fillGap(pen, gap));
     } finally {
       this.#gapAborts.delete(abort);
     }
@@ -349,7 +354,7 @@ class App {
       this.#tree.setTags(tags, this.#pens.map((pen) => pen.path));
       if (tags.length === 0) setTimeout(() => void this.#loadTags(), EMPTY_RETRY_MS);
     } catch (error) {
-      this.#failed(error, () => void this.#loadTags());
+      this.#failed(error, 'connection', () => void this.#loadTags());
     }
   }
 
@@ -374,7 +379,7 @@ class App {
       } else if (tag !== undefined) this.#add(tag, color);
       else unknown.push(path);
     }
-    if (unknown.length > 0) this.#tell(`No such tag: ${unknown.join(', ')}`);
+    if (unknown.length > 0) this.#tell(`No such tag: ${unknown.join(', ')}`, 'pens');
     this.#pensChanged();
     if (this.#held !== null) this.#fetchHistory();
   }
@@ -395,39 +400,48 @@ class App {
       return null;
     } catch (error) {
       if (error instanceof Problem) {
-        this.#failed(error, () => this.#stream.retryNow());
+        this.#failed(error, 'connection', () => this.#stream.retryNow());
         return error.message;
       }
       return 'The server cannot be reached.';
     }
   }
 
-  #failed(error: unknown, again: () => void): void {
+  #failed(error: unknown, topic: Topic, again: () => void): void {
     if (error instanceof Problem && error.status === 401) {
       askForToken(error.detail, () => {
-        this.#tell(null);
+        this.#tell(null, topic);
         again();
         if (this.#tags.size === 0) void this.#loadTags();
         this.#stream.retryNow();
       });
     } else if (error instanceof Problem || error instanceof ProtocolError) {
-      this.#tell(error.message);
+      this.#tell(error.message, topic);
     } else if (error instanceof TypeError) {
       // no answer: the stream's reconnecting shows when the server is back
-      this.#tell('The server cannot be reached.');
+      this.#tell('The server cannot be reached.', 'connection');
     } else {
       throw error;
     }
   }
 
-  #tell(text: string | null): void {
+  /** Show a problem, or, with null, take it away if it was about this topic. */
+  #tell(text: string | null, topic: Topic): void {
+    if (text === null && topic !== this.#topic) return;
+    this.#topic = topic;
     this.#problem.hidden = text === null;
     setText(this.#problemText, text ?? '');
   }
 
   // --- address, keys, drawing
 
+  /** Once the hand rests: browsers refuse more than some hundred changes of the address in half a minute. */
   #saveHash(): void {
+    clearTimeout(this.#hashTimer);
+    this.#hashTimer = setTimeout(() => this.#writeHash(), 150);
+  }
+
+  #writeHash(): void {
     if (!this.#chosenAtFirst) return;
     const pens = this.#pens.map(({ path, color }) => ({ path, color }));
     const hash = formatHash({ pens, span: this.#span, window: this.#held, scaling: this.#scaling });

@@ -96,11 +96,12 @@ export class Readout {
     const max = el('td', { class: 'col-max' });
     const name = lastLevel(tag.path);
     const parent = parentPath(tag.path);
+    const above = parentPath(parent);
     const row = el(
       'tr',
       { onmouseenter: () => this.events.onHighlight(pen), title: tag.path },
       el('td', { class: 'col-color' }, el('button', { class: 'swatch', type: 'button', 'aria-label': `Colour of ${tag.path}`, title: 'Colour', onclick: (event) => this.#palette(pen, event.currentTarget as HTMLElement) })),
-      el('td', { class: 'col-tag' }, el('span', { class: 'pen-parent' }, parent === '' ? '' : `${parent}/`), el('span', { class: 'pen-name' }, name)),
+      el('td', { class: 'col-tag' }, el('span', { class: 'pen-above' }, above === '' ? '' : `${above}/`), el('span', { class: 'pen-parent' }, parent === '' ? '' : `${lastLevel(parent)}/`), el('span', { class: 'pen-name' }, name)),
       el('td', { class: 'col-description' }, tag.description ?? ''),
       value,
       el('td', { class: 'col-unit' }, tag.unit ?? ''),

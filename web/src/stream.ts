@@ -40,7 +40,7 @@ export interface Wanted {
 export interface StreamOptions {
   readonly connect: () => WebSocket;
   readonly onState: (state: ConnectionState) => void;
-  /** what the server refused, or null once it is over */
+  /** what went wrong, or null once a connection is open again */
   readonly onProblem: (text: string | null) => void;
   /** asked after a connection that never opened: a browser does not say why. What it returns is shown. */
   readonly diagnose?: () => Promise<string | null>;
@@ -118,6 +118,7 @@ export class Stream {
     socket.onopen = () => {
       opened = true;
       this.#open = true;
+      this.options.onProblem(null);
       this.#listen();
       for (const id of this.#subscriptions.keys()) this.#sendSubscribe(id);
       this.#settle();
@@ -227,10 +228,7 @@ export class Stream {
   #settle(): void {
     if (!this.#open) return;
     const live = [...this.#subscriptions.values()].every((subscription) => subscription.live);
-    if (live) {
-      this.#attempt = 0;
-      this.options.onProblem(null);
-    }
+    if (live) this.#attempt = 0;
     if (live && this.#state.name !== 'live') this.#setState({ name: 'live' });
   }
 
