@@ -56,6 +56,8 @@ class App {
   #span: number;
   /** set while paused */
   #held: Window | null;
+  /** what was now when it was last held: newest states hold until then */
+  #heldAt = 0;
   #scaling: Scaling;
   #cursor: number | null = null;
   #dirty = true;
@@ -176,6 +178,7 @@ class App {
   /** Hold the chart still on a window, whose history is fetched at the chart's resolution. */
   #hold(window: Window): void {
     this.#held = window;
+    this.#heldAt = this.#clock.now();
     this.#dirty = true;
     this.#fetchHistory();
     this.#saveHash();
@@ -299,7 +302,7 @@ class App {
         pen.live.add(columns);
         if (header.cursor > 0) this.#observe(columns);
         pen.live.trim(this.#liveFrom() - this.#span * 0.25);
-        this.#dirty = true;
+        if (pen.shown === pen.live) this.#dirty = true;
       },
       onGap: (from, to) => void this.#fillGap(pen, { from, to }),
     });
@@ -381,7 +384,8 @@ class App {
     }
     if (unknown.length > 0) this.#tell(`No such tag: ${unknown.join(', ')}`, 'pens');
     this.#pensChanged();
-    if (this.#held !== null) this.#fetchHistory();
+    // a page that was opened on a window knows the server's time only now
+    if (this.#held !== null) this.#hold(this.#held);
   }
 
   // --- connection and problems
@@ -496,7 +500,7 @@ class App {
       if (this.#dirty || moved) {
         this.#dirty = false;
         this.#drawn = { at, to: window.to };
-        this.#chart.draw(window, this.#clock.now());
+        this.#chart.draw(window, this.#held === null ? this.#clock.now() : this.#heldAt);
         this.#toolbar.update(window, this.#span, this.#held !== null, this.#scaling);
       }
     }

@@ -29,7 +29,7 @@ export class Toolbar {
   #live: HTMLButtonElement;
   #state: HTMLElement;
   #stateText = el('span', { class: 'state-text' });
-  #window = el('output', { class: 'window-text', 'aria-label': 'Shown time' });
+  #window = el('span', { class: 'window-text' });
 
   constructor(events: ToolbarEvents) {
     const button = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLButtonElement =>

@@ -1,0 +1,402 @@
+"""The trend page in a real browser, on the demo and on servers that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, WebSocket, expect, sync_playwright
+from processes import ServerProcess
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+STATIC = Path(__file__).resolve().parents[2] / "historian" / "server" / "static"
+#: for what the page does by itself: connecting, drawing, fetching
+WAIT_MS = 20_000
+
+LIVE = "historian.state() === 'live' && historian.pens().every(pen => pen.lastTs !== null)"
+#: what is drawn, as text
+PICTURE = "document.querySelector('.chart canvas').toDataURL()"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, or Playwright's own."""
+    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        # root may not use Chromium's sandbox
+        started = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page and what it said and asked for."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        #: console errors and warnings, exceptions, violations of the content security policy
+        self.faults: list[str] = []
+        self.ranges: list[dict[str, list[str]]] = []
+        self.sockets: list[WebSocket] = []
+        page.on("console", lambda message: self.faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", self._requested)
+        page.on("websocket", lambda socket: self.sockets.append(socket))
+
+    def _requested(self, request: Request) -> None:
+        if urlsplit(request.url).path == "/v1/range":
+            self.ranges.append(parse_qs(urlsplit(request.url).query))
+
+    def wait(self, expression: str, arg: Any = None) -> None:
+        """Wait until an expression, or a function of `arg`, is true in the page. (Playwright's wait_for_function needs eval there, which the page's policy forbids.)"""
+        deadline = time.monotonic() + WAIT_MS / 1000
+        while not self.page.evaluate(expression, arg):
+            if time.monotonic() > deadline:
+                state = self.page.evaluate("window.historian && [historian.state(), historian.pens()]")
+                raise AssertionError(f"not within {WAIT_MS} ms: {expression}\nthe page: {state}\nit said: {self.faults}")
+            self.page.wait_for_timeout(50)
+
+    def pens(self) -> list[dict[str, Any]]:
+        pens: list[dict[str, Any]] = self.page.evaluate("historian.pens()")
+        return pens
+
+    def picture(self) -> int:
+        """A number that changes with what is drawn."""
+        return hash(self.page.evaluate(PICTURE))
+
+    def settled_picture(self) -> int:
+        """The picture once all is drawn: the page draws ten times a second at the most."""
+        deadline = time.monotonic() + WAIT_MS / 1000
+        last = self.picture()
+        while True:
+            self.page.wait_for_timeout(300)
+            now = self.picture()
+            if now == last:
+                return now
+            assert time.monotonic() < deadline, "the picture does not come to rest"
+            last = now
+
+    def window(self) -> tuple[float, float]:
+        window = self.page.evaluate("historian.window()")
+        return window["from"], window["to"]
+
+    def wait_for_range(self, do: Callable[[], None]) -> dict[str, list[str]]:
+        """Do something, and return the range query that it leads to, once it has been answered and drawn."""
+        with self.page.expect_response(lambda response: "/v1/range?" in response.url and response.ok, timeout=WAIT_MS):
+            do()
+        self.wait("document.querySelector('.busy').hidden")
+        return self.ranges[-1]
+
+    def middle_of_chart(self) -> tuple[float, float]:
+        box = self.page.locator(".u-over").bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context(viewport={"width": 1600, "height": 900}, color_scheme="dark")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_page(context: BrowserContext) -> Open:
+    """Open the page of a server, by default until it is live."""
+    if not (STATIC / "index.html").is_file():
+        pytest.fail("the trend page is not built; run: python scripts/build_web.py")
+
+    def open_it(url: str, *, until: str | None = LIVE) -> Opened:
+        opened = Opened(context.new_page())
+        opened.page.goto(url)
+        opened.wait("window.historian !== undefined")
+        if until is not None:
+            opened.wait(until)
+        return opened
+
+    return open_it
+
+
+@pytest.fixture
+def demo(demo_server: ServerProcess, open_page: Open) -> Opened:
+    """The demo's page, with eight pens."""
+    return open_page(demo_server.url, until=f"historian.pens().length === 8 && {LIVE}")
+
+
+def put(url: str, method: str, body: object) -> None:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request) as response:
+        response.read()
+
+
+def test_eight_pens_move_at_first_sight(demo: Opened) -> None:
+    before, picture = demo.pens(), demo.picture()
+    assert all(pen["points"] > 100 for pen in before), before
+    assert len({pen["path"] for pen in before}) == 8
+    # each has newer samples and more of them
+    demo.wait(
+        "before => historian.pens().every((pen, i) => pen.lastTs > before[i].lastTs && pen.points > before[i].points)",
+        before,
+    )
+    assert demo.picture() != picture
+    assert demo.page.evaluate("historian.frames()") > 16
+    rows = demo.page.locator(".readout tbody tr")
+    expect(rows).to_have_count(8)
+    units = rows.locator(".col-unit").all_inner_texts()
+    assert len(set(units)) >= 4, units
+    assert "compression=zstd" in demo.sockets[0].url
+    if target := os.environ.get("TREND_SCREENSHOT"):
+        demo.page.screenshot(path=target)
+    assert demo.faults == []
+
+
+def test_the_newest_sample_is_of_now(demo: Opened) -> None:
+    newest = max(pen["lastTs"] for pen in demo.pens()) / 1e6
+    assert abs(time.time() - newest) < 5
+    assert abs(time.time() - demo.window()[1] / 1e6) < 0.02 * 15 * 60
+
+
+def test_zooming_and_moving_fetch_history_at_the_resolution_of_the_chart(demo: Opened) -> None:
+    page = demo.page
+    x, y = demo.middle_of_chart()
+    page.mouse.move(x, y)
+    live_from, live_to = demo.window()
+    query = demo.wait_for_range(lambda: page.mouse.wheel(0, -500))
+    assert page.evaluate("historian.state()") == "paused"
+    zoomed_from, zoomed_to = demo.window()
+    assert live_from < zoomed_from < zoomed_to < live_to
+    assert query["tag"] == [pen["path"] for pen in demo.pens()]
+    assert int(query["start"][0]) <= zoomed_from
+    assert int(query["end"][0]) >= zoomed_to
+    assert query["mode"] == ["auto"]
+    assert 1000 < int(query["points"][0]) < 10_000
+    picture = demo.picture()
+
+    def drag() -> None:
+        page.mouse.down()
+        page.mouse.move(x + 300, y, steps=6)
+        page.mouse.up()
+
+    query = demo.wait_for_range(drag)
+    panned_from, panned_to = demo.window()
+    assert panned_from < zoomed_from
+    assert panned_to - panned_from == pytest.approx(zoomed_to - zoomed_from)
+    assert int(query["start"][0]) <= panned_from
+    assert demo.picture() != picture
+
+    def box() -> None:
+        page.keyboard.down("Shift")
+        page.mouse.move(x - 100, y)
+        page.mouse.down()
+        page.mouse.move(x + 100, y, steps=4)
+        expect(page.locator(".zoom-box")).to_be_visible()
+        page.mouse.up()
+        page.keyboard.up("Shift")
+
+    demo.wait_for_range(box)
+    boxed_from, boxed_to = demo.window()
+    assert panned_from < boxed_from < boxed_to < panned_to
+    demo.wait_for_range(lambda: page.get_by_role("button", name="1 hour").click())
+    from_, to = demo.window()
+    assert to - from_ == pytest.approx(3600e6)
+    assert demo.faults == []
+
+
+def test_pause_holds_the_picture_and_live_goes_on(demo: Opened) -> None:
+    page = demo.page
+    demo.wait_for_range(lambda: page.get_by_role("button", name="Pause").click())
+    expect(page.get_by_role("status")).to_have_text("paused")
+    page.mouse.move(5, 5)
+    picture = demo.settled_picture()
+    held, window, frames = demo.pens(), demo.window(), page.evaluate("historian.frames()")
+    # live frames keep coming, and are not shown
+    demo.wait("frames => historian.frames() > frames + 16", frames)
+    assert (demo.pens(), demo.window(), demo.picture()) == (held, window, picture)
+    assert "from=" in page.url
+    page.get_by_role("button", name="Live").click()
+    demo.wait("held => historian.state() === 'live' && historian.pens().every((pen, i) => pen.lastTs > held[i].lastTs)", held)
+    assert demo.window()[1] > window[1]
+    # nothing was missed meanwhile: no second connection, no gap
+    assert len(demo.sockets) == 1
+    assert demo.faults == []
+
+
+def test_a_paused_window_is_in_the_address(demo: Opened, open_page: Open) -> None:
+    page = demo.page
+    demo.wait_for_range(lambda: page.get_by_role("button", name="Earlier").click())
+    demo.wait("location.hash.includes('from=')")
+    window = demo.window()
+    again = open_page(page.url, until="historian.pens().length === 8 && historian.pens().every(pen => pen.points > 0)")
+    assert again.window() == pytest.approx(window)
+    assert again.page.evaluate("historian.state()") != "live"
+    assert [pen["path"] for pen in again.pens()] == [pen["path"] for pen in demo.pens()]
+
+
+def test_search_finds_by_path_description_and_unit_and_a_click_adds_a_pen(demo: Opened) -> None:
+    page = demo.page
+    search, tags = page.get_by_role("searchbox"), page.locator(".tree-tag")
+    search.fill("LINE2 reactor1 °c")
+    expect(page.locator(".tree-count")).to_contain_text(" of 43 tags")
+    paths = tags.evaluate_all("rows => rows.map(row => row.dataset.path)")
+    assert paths
+    assert all("line2/reactor1" in path and "temperature" in path for path in paths), paths
+    search.fill("steam header")
+    expect(tags).to_have_count(1)
+    tags.first.click()
+    demo.wait("historian.pens().length === 9 && historian.pens()[8].points > 10")
+    assert demo.pens()[8]["path"].endswith("utilities/steam/pressure")
+    expect(page.locator(".readout tbody tr")).to_have_count(9)
+    assert len(demo.sockets) == 1
+    tags.first.click()
+    demo.wait("historian.pens().length === 8")
+    search.fill("no such tag anywhere")
+    expect(tags).to_have_count(0)
+    assert demo.faults == []
+
+
+def test_the_read_out_shows_the_values_at_the_cursor(demo: Opened) -> None:
+    page = demo.page
+    demo.wait_for_range(lambda: page.get_by_role("button", name="Pause").click())
+    row = page.locator(".readout tbody tr").nth(7)
+    path = row.get_attribute("data-path")
+    heading = page.locator(".readout th.col-value")
+    expect(heading).to_have_text("At the end")
+    x, y = demo.middle_of_chart()
+    page.mouse.move(x, y)
+    expect(heading).to_have_text("At cursor")
+    start, end = demo.window()
+    # what the server says of that instant
+    asked = urlsplit(page.url)
+    with urllib.request.urlopen(
+        f"{asked.scheme}://{asked.netloc}/v1/range?tag={path}&start={int(start)}&end={int((start + end) / 2) + 1_000_000}&format=json"
+    ) as response:
+        samples = json.load(response)["samples"]
+    near = {f"{sample['value']:.2f}" for sample in samples[-6:]}
+    value = row.locator("td.col-value").inner_text().replace("−", "-")
+    assert value in near
+    assert row.locator(".col-unit").inner_text() == "°C"
+    assert row.locator("td.col-quality").inner_text() == "good"
+    expect(page.locator(".cursor-label")).to_be_visible()
+    page.mouse.move(5, 5)
+    expect(heading).to_have_text("At the end")
+    assert demo.faults == []
+
+
+def test_states_and_texts_are_shown_by_name(demo_server: ServerProcess, open_page: Open) -> None:
+    line = "acme/springfield/brewing/line1"
+    paths = [f"{line}/feed_pump/state", f"{line}/batch/phase", f"{line}/reactor1/high_temperature_alarm"]
+    opened = open_page(
+        f"{demo_server.url}/#{'&'.join(f'pen={path}' for path in paths)}&span=3600", until=f"historian.pens().length === 3 && {LIVE}"
+    )
+    values = opened.page.locator(".readout td.col-value")
+    opened.wait("[...document.querySelectorAll('.readout td.col-value')].every(cell => /^[a-z]+$/.test(cell.textContent))")
+    state, phase, alarm = values.all_inner_texts()
+    assert state in ("stopped", "starting", "running", "fault")
+    assert phase in ("idle", "filling", "heating", "holding", "cooling", "draining", "cleaning")
+    assert alarm in ("true", "false")
+    assert opened.faults == []
+
+
+def test_it_connects_again_after_the_server_restarts_and_misses_nothing(serve: Serve, open_page: Open) -> None:
+    server = serve()
+    put(
+        f"{server.url}/v1/tags",
+        "PUT",
+        {"tags": [{"path": "site/a", "kind": "float", "unit": "bar"}, {"path": "site/b", "kind": "float", "unit": "°C"}]},
+    )
+    start = time.time_ns() // 1000 - 10_000_000
+
+    def write(*numbers: int) -> None:
+        samples = [{"tag": f"site/{name}", "ts": start + 1000 * n, "value": n} for n in numbers for name in "ab"]
+        put(f"{server.url}/v1/write", "POST", {"samples": samples})
+
+    write(1)
+    opened = open_page(server.url, until=f"historian.pens().length === 2 && {LIVE}")
+    write(2)
+    opened.wait("historian.pens().every(pen => pen.lastValue === 2 && pen.points === 2)")
+    server.stop()
+    opened.wait("historian.state() === 'reconnecting'")
+    expect(opened.page.get_by_role("status")).to_contain_text("reconnecting in")
+    server.start()
+    # before the page is back, and after
+    write(3)
+    opened.wait(LIVE)
+    write(4)
+    opened.wait("historian.pens().every(pen => pen.lastValue === 4 && pen.points === 4)")
+    assert len(opened.sockets) >= 2
+    # the browser itself reports connections that fail; the page must not
+    assert [fault for fault in opened.faults if "WebSocket connection" not in fault and "ERR_CONNECTION" not in fault] == []
+
+
+def test_a_correction_replaces_the_sample_and_a_bad_one_is_shown_as_bad(serve: Serve, open_page: Open) -> None:
+    server = serve()
+    put(f"{server.url}/v1/tags", "PUT", {"tags": [{"path": "site/a", "kind": "float", "unit": "bar"}]})
+    now = time.time_ns() // 1000
+
+    def write(ts: int, value: float | None, quality: int = 192) -> None:
+        put(f"{server.url}/v1/write", "POST", {"samples": [{"tag": "site/a", "ts": ts, "value": value, "quality": quality}]})
+
+    write(now - 2_000_000, 1.5)
+    opened = open_page(server.url)
+    write(now - 2_000_000, 2.5)
+    opened.wait("historian.pens()[0].lastValue === 2.5 && historian.pens()[0].points === 1")
+    write(now - 3_000_000, 0.5)
+    opened.wait("historian.pens()[0].lastValue === 2.5 && historian.pens()[0].points === 2")
+    write(now - 1_000_000, None, 0)
+    expect(opened.page.locator(".readout td.col-quality")).to_have_text("bad (0)")
+    assert opened.faults == []
+
+
+def test_a_server_with_a_token_is_asked_with_it(serve: Serve, open_page: Open) -> None:
+    server = serve(env={"HISTORIAN_TOKEN": "sesame ü"})
+    opened = open_page(server.url, until=None)
+    dialog = opened.page.get_by_role("dialog", name="Token")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Token").fill("wrong")
+    dialog.get_by_role("button").click()
+    expect(dialog).to_contain_text("this is not the server's token", timeout=WAIT_MS)
+    dialog.get_by_label("Token").fill("sesame ü")
+    dialog.get_by_label("Token").press("Enter")
+    opened.wait("historian.state() === 'live'")
+    expect(dialog).to_have_count(0)
+
+
+def test_keys_and_theme(demo: Opened) -> None:
+    page = demo.page
+    page.keyboard.press("3")
+    demo.wait("Math.abs(historian.window().to - historian.window().from - 3600e6) < 1e6 && location.hash.includes('span=3600')")
+    page.keyboard.press("Space")
+    demo.wait("historian.state() === 'paused'")
+    page.keyboard.press("l")
+    demo.wait("historian.state() === 'live'")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Dark or light").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    assert demo.faults == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1024, 700), (390, 800)])
+def test_nothing_overflows_on_smaller_screens(demo: Opened, width: int, height: int) -> None:
+    demo.page.set_viewport_size({"width": width, "height": height})
+    demo.wait("Math.abs(document.querySelector('.uplot').clientWidth - document.querySelector('.chart').clientWidth) <= 1")
+    assert demo.page.evaluate("document.documentElement.scrollWidth") <= width
+    box = demo.page.locator(".u-over").bounding_box()
+    assert box is not None
+    assert box["width"] > 0.6 * min(width, 700)
+    assert box["height"] > 180
+    assert demo.faults == []
