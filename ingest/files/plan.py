@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +139,7 @@ class Plan:
     def layout(self) -> str:
         return self.columns.layout
 
-    def chunks(self, done: Callable[[int], bool] = lambda seq: False) -> Iterator[Chunk]:
+    def chunks(self, done: Callable[[int], bool] = lambda seq: False) -> Generator[Chunk, None, None]:
         """The chunks that are not done, in their order. Raises BadInput if the file has changed since it was looked through."""
         parts = self._parts()
         with self._located():
