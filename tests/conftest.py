@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,7 +32,7 @@ except ImportError as error:
 
 import psycopg  # noqa: E402
 from databases import with_database  # noqa: E402
-from processes import ServerProcess  # noqa: E402
+from processes import Serve, ServerProcess  # noqa: E402
 from psycopg import sql  # noqa: E402
 
 if TYPE_CHECKING:
@@ -127,14 +127,6 @@ async def server(database: str) -> AsyncIterator[Server]:
 
     async with serving(database, Settings(port=0)) as running:
         yield running
-
-
-class Serve(Protocol):
-    """Starts `historian serve OPTIONS…` as a process, on a database or an embedded one in a directory, by default on the test's `database`."""
-
-    def __call__(
-        self, *options: str, dsn: str | None = None, data_dir: Path | None = None, env: dict[str, str] | None = None
-    ) -> ServerProcess: ...
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
+
+#: the repository
+ROOT = Path(__file__).resolve().parent.parent
 
 #: a server's first start makes its database
 READY_S = 60.0
@@ -123,3 +127,11 @@ class ServerProcess:
         if self.alive:
             self.stop()
         self.start()
+
+
+class Serve(Protocol):
+    """Starts `historian serve OPTIONS…` as a process, on a database or an embedded one in a directory, by default on the test's `database`."""
+
+    def __call__(
+        self, *options: str, dsn: str | None = None, data_dir: Path | None = None, env: dict[str, str] | None = None
+    ) -> ServerProcess: ...

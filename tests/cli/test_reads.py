@@ -15,8 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Serve
-from processes import command, environment, run
+from processes import Serve, command, environment, run
 
 from historian.client import Client
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Serve
-from processes import ServerProcess, run
+from processes import Serve, ServerProcess, run
 
 TS = 1_767_225_600_000_000
 

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Serve
-from processes import environment
+from processes import ROOT, Serve, environment
 
 PAGE = ROOT / "docs" / "client.md"
 

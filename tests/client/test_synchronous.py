@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import Serve
+from processes import Serve
 
 import historian
 from historian.client import Client, Live
