@@ -9,15 +9,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, WebSocket, expect, sync_playwright
-from processes import ServerProcess
-
-if TYPE_CHECKING:
-    from conftest import Serve
+from processes import Serve, ServerProcess
 
 STATIC = Path(__file__).resolve().parents[2] / "historian" / "server" / "static"
 #: for what the page does by itself: connecting, drawing, fetching

@@ -256,8 +256,8 @@ export class Chart {
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top - 4 * ratio, bbox.width + 4 * ratio, bbox.height + 8 * ratio);
     ctx.clip();
-    ctx.lineJoin = 'round';
-    ctx.lineCap = 'round';
+    // round joins take twice the time where there is no GPU
+    ctx.lineJoin = 'bevel';
     if (this.#now > window.from && this.#now < window.to) this.#drawNow(u, x(this.#now));
     for (const group of this.#groups) {
       const [low, high] = group.range;

@@ -20,8 +20,13 @@ import { defaultPens } from './tree';
 import { TreeView } from './treeview';
 
 const DEFAULT_PENS = 8;
-/** Ten pictures a second look smooth at any span, and leave the rest of the machine alone. */
+/** Ten pictures a second follow any live data, and leave the rest of the machine alone. */
 const FRAME_MS = 100;
+/** While the hand moves the chart, it must follow. */
+const GESTURE_FRAME_MS = 33;
+const GESTURE_MS = 250;
+/** New samples that change less than half a pixel of the chart wait so long at the most. */
+const LAZY_FRAME_MS = 500;
 const READOUT_MS = 150;
 /** While the server has no tags yet. */
 const EMPTY_RETRY_MS = 2000;
@@ -60,7 +65,10 @@ class App {
   #heldAt = 0;
   #scaling: Scaling;
   #cursor: number | null = null;
+  /** must be drawn again; `lazy`: for new samples at the edge alone */
   #dirty = true;
+  #lazy = false;
+  #gestureAt = -Infinity;
   #drawn = { at: -Infinity, to: 0 };
   #readAt = -Infinity;
   #fetch = new Debounced(120);
@@ -140,7 +148,10 @@ class App {
       ),
     );
     this.#chart = new Chart(chartHost, {
-      onWindow: (window) => this.#hold(window),
+      onWindow: (window) => {
+        this.#gestureAt = performance.now();
+        this.#hold(window);
+      },
       onCursor: (ts) => {
         this.#cursor = ts;
         this.#readAt = -Infinity;
@@ -302,7 +313,9 @@ class App {
         pen.live.add(columns);
         if (header.cursor > 0) this.#observe(columns);
         pen.live.trim(this.#liveFrom() - this.#span * 0.25);
-        if (pen.shown === pen.live) this.#dirty = true;
+        if (pen.shown !== pen.live) return;
+        if (header.cursor > 0) this.#lazy = true;
+        else this.#dirty = true;
       },
       onGap: (from, to) => void this.#fillGap(pen, { from, to }),
     });
@@ -492,21 +505,21 @@ class App {
   }
 
   #frame(at: number): void {
-    requestAnimationFrame((next) => this.#frame(next));
-    if (at - this.#drawn.at >= FRAME_MS) {
-      const window = this.#window();
-      // a live window that has not moved by half a pixel looks the same
-      const moved = Math.abs(window.to - this.#drawn.to) * this.#chart.width >= 0.5 * (window.to - window.from);
-      if (this.#dirty || moved) {
-        this.#dirty = false;
-        this.#drawn = { at, to: window.to };
-        this.#chart.draw(window, this.#held === null ? this.#clock.now() : this.#heldAt);
-        this.#toolbar.update(window, this.#span, this.#held !== null, this.#scaling);
-      }
+    const gesture = at - this.#gestureAt < GESTURE_MS;
+    // asked for later, and not at every refresh of the screen: an idle page costs next to nothing
+    setTimeout(() => requestAnimationFrame((next) => this.#frame(next)), (gesture ? GESTURE_FRAME_MS : FRAME_MS) - 10);
+    const window = this.#window();
+    // a live window that has not moved by half a pixel looks the same
+    const moved = Math.abs(window.to - this.#drawn.to) * this.#chart.width >= 0.5 * (window.to - window.from);
+    if (this.#dirty || moved || (this.#lazy && at - this.#drawn.at >= LAZY_FRAME_MS)) {
+      this.#dirty = this.#lazy = false;
+      this.#drawn = { at, to: window.to };
+      this.#chart.draw(window, this.#held === null ? this.#clock.now() : this.#heldAt);
+      this.#toolbar.update(window, this.#span, this.#held !== null, this.#scaling);
     }
     if (at - this.#readAt >= READOUT_MS) {
       this.#readAt = at;
-      this.#readout.update(this.#cursor, this.#window(), this.#held === null);
+      this.#readout.update(this.#cursor, window, this.#held === null);
     }
   }
 

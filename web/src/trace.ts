@@ -90,7 +90,7 @@ export function trace(sink: Sink, store: Store, options: TraceOptions): void {
   const lift = (): void => {
     flush();
     // a good sample alone among bad ones is a dot
-    if (drawing && vertices === 1) to(lastX + 0.5, lastY);
+    if (drawing && vertices === 1) to(lastX + 1.5, lastY);
     drawing = false;
   };
 

@@ -34,7 +34,7 @@ describe('a line', () => {
   });
 
   test('of one good sample among bad ones is a dot', () => {
-    expect(path(storeOf([[0, 1, 0], [1, 2], [2, 3, 0]]), 0, 5)).toBe('M 10,2 L 10.5,2');
+    expect(path(storeOf([[0, 1, 0], [1, 2], [2, 3, 0]]), 0, 5)).toBe('M 10,2 L 11.5,2');
   });
 
   test('has no more than a few points a pixel, and every peak', () => {
