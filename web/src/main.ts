@@ -73,7 +73,6 @@ class App {
   #readAt = -Infinity;
   #fetch = new Debounced(120);
   #restart: ReturnType<typeof setTimeout> | undefined;
-  #gapAborts = new Set<AbortController>();
   #chosenAtFirst = false;
   #topic: Topic = 'connection';
   #hashTimer: ReturnType<typeof setTimeout> | undefined;
@@ -333,18 +332,14 @@ class App {
 
   /** The server left samples out: fetch them. */
   async #fillGap(pen: Pen, gap: Window): Promise<void> {
-    const abort = new AbortController();
-    this.#gapAborts.add(abort);
     const window = { from: Math.max(gap.from, this.#liveFrom()), to: gap.to };
     try {
       if (window.from >= window.to) return;
-      const columns = await fetchRange([pen.path], window, pointsFor(this.#chart.width), abort.signal);
+      const columns = await fetchRange([pen.path], window, pointsFor(this.#chart.width));
       pen.live.add(columns);
       this.#dirty = true;
     } catch (error) {
       this.#failed(error, 'history', () => void this.#fillGap(pen, gap));
-    } finally {
-      this.#gapAborts.delete(abort);
     }
   }
 

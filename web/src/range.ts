@@ -4,7 +4,7 @@ import { type Columns, readColumns } from './protocol';
 import type { Window } from './spans';
 
 /** Samples of tags in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
-export async function fetchRange(paths: readonly string[], window: Window, points: number, signal: AbortSignal): Promise<Columns> {
+export async function fetchRange(paths: readonly string[], window: Window, points: number, signal?: AbortSignal): Promise<Columns> {
   const query = new URLSearchParams(paths.map((path) => ['tag', path]));
   query.set('start', String(Math.floor(window.from)));
   query.set('end', String(Math.ceil(window.to)));

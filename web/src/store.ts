@@ -104,20 +104,6 @@ export class Store {
     // the arrays are shortened when they next grow
   }
 
-  /** Replace what lies in [from, to) by these samples of the same interval. */
-  replace(from: number, to: number, columns: Columns): void {
-    const a = this.#start + this.lowerBound(from);
-    const b = this.#start + this.lowerBound(to);
-    if (b > a) {
-      this.#ts.copyWithin(a, b, this.#end);
-      this.#value.copyWithin(a, b, this.#end);
-      this.#quality.copyWithin(a, b, this.#end);
-      this.#text?.splice(a, b - a);
-      this.#end -= b - a;
-    }
-    this.add(columns);
-  }
-
   /** Keep about `count` samples: of each stretch the lowest, the highest, and all that are bad or text. */
   thin(count: number): void {
     const n = this.length;

@@ -75,12 +75,6 @@ test('the newest at or before an instant is found', () => {
   expect([5, 10, 15, 20, 25].map((ts) => store.lowerBound(ts))).toEqual([0, 0, 1, 1, 2]);
 });
 
-test('replacing takes out what lies in the interval, half-open', () => {
-  const store = storeOf([1, 1], [2, 2], [3, 3], [4, 4]);
-  store.replace(2, 4, columns([[2.5, 9]]));
-  expect(held(store)).toEqual([[1, 1], [2.5, 9], [4, 4]]);
-});
-
 test('bad: by quality, or without number and text', () => {
   const store = new Store();
   store.add(columns([[1, 5, 0], [2, 5, 63], [3, 5, 64], [4, NaN, 192], [5, NaN, 192, 'x']]));
