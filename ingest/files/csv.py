@@ -21,7 +21,7 @@ from historian.ingest.files.faults import FaultyRow
 from historian.schema.errors import BadInput
 
 DELIMITERS = (",", ";", "\t", "|")
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 _SAMPLE_BYTES = 256 << 10
 _SAMPLE_ROWS = 50
 #: of one cell; beyond it is no CSV, but a quote that is never closed
