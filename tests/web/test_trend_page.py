@@ -140,7 +140,7 @@ def put(url: str, method: str, body: object) -> None:
 
 
 def test_eight_pens_move_at_first_sight(demo: Opened) -> None:
-    before, picture = demo.pens(), demo.picture()
+    before, picture = demo.pens(), demo.page.evaluate(PICTURE)
     assert all(pen["points"] > 100 for pen in before), before
     assert len({pen["path"] for pen in before}) == 8
     # each has newer samples and more of them
@@ -148,7 +148,7 @@ def test_eight_pens_move_at_first_sight(demo: Opened) -> None:
         "before => historian.pens().every((pen, i) => pen.lastTs > before[i].lastTs && pen.points > before[i].points)",
         before,
     )
-    assert demo.picture() != picture
+    demo.wait(f"picture => picture !== {PICTURE}", picture)
     assert demo.page.evaluate("historian.frames()") > 16
     rows = demo.page.locator(".readout tbody tr")
     expect(rows).to_have_count(8)
@@ -180,7 +180,7 @@ def test_zooming_and_moving_fetch_history_at_the_resolution_of_the_chart(demo: O
     assert int(query["end"][0]) >= zoomed_to
     assert query["mode"] == ["auto"]
     assert 1000 < int(query["points"][0]) < 10_000
-    picture = demo.picture()
+    picture = demo.settled_picture()
 
     def drag() -> None:
         page.mouse.down()
@@ -192,7 +192,7 @@ def test_zooming_and_moving_fetch_history_at_the_resolution_of_the_chart(demo: O
     assert panned_from < zoomed_from
     assert panned_to - panned_from == pytest.approx(zoomed_to - zoomed_from)
     assert int(query["start"][0]) <= panned_from
-    assert demo.picture() != picture
+    assert demo.settled_picture() != picture
 
     def box() -> None:
         page.keyboard.down("Shift")

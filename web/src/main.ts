@@ -26,7 +26,7 @@ const FRAME_MS = 100;
 const GESTURE_FRAME_MS = 33;
 const GESTURE_MS = 250;
 /** New samples that change less than half a pixel of the chart wait so long at the most. */
-const LAZY_FRAME_MS = 500;
+const LAZY_FRAME_MS = 250;
 const READOUT_MS = 150;
 /** While the server has no tags yet. */
 const EMPTY_RETRY_MS = 2000;
