@@ -397,3 +397,16 @@ def test_nothing_overflows_on_smaller_screens(demo: Opened, width: int, height: 
     assert box["width"] > 0.6 * min(width, 700)
     assert box["height"] > 180
     assert demo.faults == []
+
+
+def test_on_a_phone_the_tags_come_and_go(demo: Opened) -> None:
+    page = demo.page
+    page.set_viewport_size({"width": 390, "height": 800})
+    search = page.get_by_role("searchbox")
+    expect(search).to_be_hidden()
+    page.get_by_role("button", name="Tags", exact=True).click()
+    expect(search).to_be_visible()
+    page.mouse.click(380, 500)
+    expect(search).to_be_hidden()
+    assert page.evaluate("historian.state()") == "live"
+    assert demo.faults == []

@@ -164,6 +164,16 @@ class App {
       if (document.visibilityState === 'visible') this.#stream.retryNow();
     });
     document.addEventListener('keydown', (event) => this.#key(event));
+    document.addEventListener(
+      'pointerdown',
+      (event) => {
+        // beside the drawer of a small screen: closes it, and does nothing else
+        if (!document.body.classList.contains('menu-open') || (event.target as Element).closest('.side, .menu')) return;
+        document.body.classList.remove('menu-open');
+        event.stopPropagation();
+      },
+      true,
+    );
     setInterval(() => this.#toolbar.setState(this.#stream.state, this.#held !== null), 250);
     setInterval(() => document.visibilityState === 'visible' && this.#stream.state.name === 'live' && void this.#loadTags(), TAGS_REFRESH_MS);
     requestAnimationFrame((at) => this.#frame(at));
