@@ -4,22 +4,26 @@ import './style.css';
 import { address, get, getTags, observeDate, Problem, token } from './api';
 import { Chart } from './chart';
 import { Clock } from './clock';
+import { askable, byUnit, liveliest, moving } from './defaults';
 import { el, icon, setText } from './dom';
 import { formatHash, MAX_PENS, parseHash, type PenChoice, type Scaling } from './hash';
 import { Pen } from './pen';
 import { type Columns, ProtocolError, subprotocols, type Tag } from './protocol';
 import { byTag, Debounced, fetchRange } from './range';
 import { Readout } from './readout';
-import { clampSpan, pointsFor, PRESETS, SECOND, shift, type Window, zoom } from './spans';
+import { clampSpan, MINUTE, pointsFor, PRESETS, SECOND, shift, type Window, zoom } from './spans';
 import { GOOD, Store } from './store';
 import { type ConnectionState, Stream } from './stream';
 import { initTheme, toggleTheme, currentTheme, penColor } from './theme';
 import { askForToken } from './token';
 import { Toolbar } from './toolbar';
-import { defaultPens } from './tree';
 import { TreeView } from './treeview';
 
 const DEFAULT_PENS = 8;
+/** the first pens are chosen among so many tags, by how they moved in the last two minutes */
+const CANDIDATES = 40;
+const LATELY = 2 * MINUTE;
+const LATELY_MS = 3000;
 /** Ten pictures a second follow any live data, and leave the rest of the machine alone. */
 const FRAME_MS = 100;
 /** While the hand moves the chart, it must follow. */
@@ -370,7 +374,7 @@ class App {
     try {
       const tags = await getTags();
       this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
-      if (!this.#chosenAtFirst && tags.length > 0) this.#choose(tags);
+      if (!this.#chosenAtFirst && tags.length > 0) await this.#choose(tags);
       for (const pen of this.#pens) pen.tag = this.#tags.get(pen.path) ?? pen.tag;
       this.#tree.setTags(tags, this.#pens.map((pen) => pen.path));
       if (tags.length === 0) setTimeout(() => void this.#loadTags(), EMPTY_RETRY_MS);
@@ -379,11 +383,25 @@ class App {
     }
   }
 
-  /** The pens of the hash, or the default ones. */
-  #choose(tags: readonly Tag[]): void {
+  /** The pens of the hash, or those that move. */
+  async #choose(tags: readonly Tag[]): Promise<void> {
+    const lively = this.#wanted === null ? await this.#liveliest(tags) : [];
     this.#chosenAtFirst = true;
-    const choices = this.#wanted ?? defaultPens(tags, DEFAULT_PENS).map((path, color) => ({ path, color }));
-    this.#setPens(choices);
+    this.#setPens(this.#wanted ?? lively.map((path, color) => ({ path, color })));
+  }
+
+  async #liveliest(tags: readonly Tag[]): Promise<string[]> {
+    const candidates = askable(byUnit(tags, CANDIDATES));
+    if (candidates.length <= DEFAULT_PENS) return candidates.map((tag) => tag.path);
+    let moved = new Set<number>();
+    try {
+      const now = this.#clock.now();
+      const recent = { from: now - LATELY, to: now };
+      moved = moving(await fetchRange(candidates.map((tag) => tag.path), recent, 10, AbortSignal.timeout(LATELY_MS)));
+    } catch {
+      // without an answer the choice is only less lively
+    }
+    return liveliest(candidates, moved, DEFAULT_PENS);
   }
 
   #setPens(choices: readonly PenChoice[]): void {
@@ -475,7 +493,10 @@ class App {
     const hash = parseHash(location.hash);
     this.#scaling = hash.scaling;
     if (hash.span !== this.#span && hash.window === null) this.#preset(hash.span);
-    if (hash.pens !== null) this.#setPens(hash.pens);
+    if (hash.pens !== null) {
+      this.#wanted = hash.pens;
+      this.#setPens(hash.pens);
+    }
     if (hash.window !== null) this.#hold({ from: hash.window.from, to: hash.window.from + clampSpan(hash.window.to - hash.window.from) });
     else this.#goLive();
     this.#showState();

@@ -90,22 +90,3 @@ export function initiallyOpen(root: Folder, pens: readonly string[]): Set<string
   }
   return open;
 }
-
-/** The pens of a page that was opened without any: numbers with units, of as many units as there are, in turn. */
-export function defaultPens(tags: readonly Tag[], count: number): string[] {
-  const byUnit = new Map<string, Tag[]>();
-  const candidates = tags.filter((tag) => tag.kind === 'float' && tag.unit !== null && !tag.step);
-  for (const tag of candidates) {
-    const of = byUnit.get(tag.unit!);
-    if (of === undefined) byUnit.set(tag.unit!, [tag]);
-    else of.push(tag);
-  }
-  const chosen: string[] = [];
-  for (let round = 0; chosen.length < Math.min(count, candidates.length); round++) {
-    for (const of of byUnit.values()) {
-      const tag = of[round];
-      if (tag !== undefined && chosen.length < count) chosen.push(tag.path);
-    }
-  }
-  return chosen;
-}

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Tag } from '../src/protocol';
-import { buildTree, defaultPens, initiallyOpen, matcher, visibleRows } from '../src/tree';
+import { buildTree, initiallyOpen, matcher, visibleRows } from '../src/tree';
 
 function tag(path: string, more: Partial<Tag> = {}): Tag {
   return { tag_id: 1, path, kind: 'float', unit: null, description: null, low: null, high: null, step: false, states: null, ...more };
@@ -60,23 +60,5 @@ describe('search', () => {
 
   test('blanks are no query', () => {
     expect(matcher('  ')).toBeNull();
-  });
-});
-
-describe('the first pens', () => {
-  test('are numbers with units, of as many units as there are', () => {
-    const tags = [
-      tag('t1', { unit: '°C' }),
-      tag('t2', { unit: '°C' }),
-      tag('t3', { unit: '°C' }),
-      tag('p1', { unit: 'bar' }),
-      tag('f1', { unit: 'm³/h' }),
-      tag('setpoint', { unit: '°C', step: true }),
-      tag('count', { kind: 'int', unit: 'l' }),
-      tag('bare'),
-    ];
-    expect(defaultPens(tags, 4)).toEqual(['t1', 'p1', 'f1', 't2']);
-    expect(defaultPens(tags, 8)).toEqual(['t1', 'p1', 'f1', 't2', 't3']);
-    expect(defaultPens([], 8)).toEqual([]);
   });
 });
