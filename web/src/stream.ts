@@ -213,7 +213,11 @@ export class Stream {
     const subscription = this.#subscriptions.get(message.id);
     if (subscription === undefined) return;
     if (message.type === 'subscribed') {
-      if (message.resumed !== true) subscription.wanted.onRestart();
+      if (message.resumed !== true) {
+        // what the pen has is dropped: a connection lost in the midst of this backfill must not go on behind the old cursor
+        subscription.cursor = 0;
+        subscription.wanted.onRestart();
+      }
     } else if (message.type === 'live') {
       if (message.cursor > 0) subscription.cursor = message.cursor;
       subscription.live = true;

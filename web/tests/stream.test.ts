@@ -151,6 +151,17 @@ describe('after a lost connection', () => {
     expect(gaps).toEqual([]);
   });
 
+  test('a backfill that breaks off after the cursor was refused is asked for anew, not behind that cursor', () => {
+    const { id, again } = lose(41);
+    again.say({ type: 'subscribed', id, tags: [], resumed: false });
+    again.frame(frame(id, 0, 0));
+    again.onclose?.();
+    vi.advanceTimersByTime(15_000);
+    const third = open();
+    expect(third.sent[0]).toMatchObject({ type: 'subscribe', id });
+    expect(third.sent[0]).not.toHaveProperty('cursor');
+  });
+
   test('it waits longer each time that fails, and not once it has been live', () => {
     stream.start();
     const waits: number[] = [];
