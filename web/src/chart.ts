@@ -26,6 +26,8 @@ const FONT = '11px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-
 export interface ChartEvents {
   /** the user moved or zoomed */
   readonly onWindow: (window: Window) => void;
+  /** the user wants the window before the last move or zoom */
+  readonly onBack: () => void;
   /** where the cursor stands, null: nowhere */
   readonly onCursor: (ts: number | null) => void;
 }
@@ -403,7 +405,7 @@ export class Chart {
     return value + ((store.value(at + 1) - value) * (ts - store.ts(at))) / (store.ts(at + 1) - store.ts(at));
   }
 
-  /** Drag pans, shift-drag selects a stretch to zoom into, the wheel zooms, two fingers pinch. */
+  /** Drag pans, shift-drag selects a stretch to zoom into, the wheel zooms, two fingers pinch, a double click goes back. */
   #listen(over: HTMLElement): void {
     const box = document.createElement('div');
     box.className = 'zoom-box';
@@ -460,6 +462,7 @@ export class Chart {
       }
       origin = null;
     };
+    over.addEventListener('dblclick', () => this.events.onBack());
     over.addEventListener('pointerup', release);
     over.addEventListener('pointercancel', release);
     over.addEventListener(

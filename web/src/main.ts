@@ -9,7 +9,8 @@ import { el, icon, setText } from './dom';
 import { formatHash, MAX_PENS, parseHash, type PenChoice, type Scaling } from './hash';
 import { Pen } from './pen';
 import { type Columns, ProtocolError, subprotocols, type Tag } from './protocol';
-import { byTag, Debounced, fetchRange } from './range';
+import { askForDates } from './daterange';
+import { byTag, Debounced, fetchNewest, fetchRange } from './range';
 import { Readout } from './readout';
 import { clampSpan, MINUTE, pointsFor, PRESETS, SECOND, shift, type Window, zoom } from './spans';
 import { GOOD, Store } from './store';
@@ -18,6 +19,7 @@ import { initTheme, toggleTheme, currentTheme, penColor } from './theme';
 import { askForToken } from './token';
 import { Toolbar } from './toolbar';
 import { TreeView } from './treeview';
+import { Views } from './views';
 
 const DEFAULT_PENS = 8;
 /** the first pens are chosen among so many tags, by how they moved in the last two minutes */
@@ -77,6 +79,7 @@ class App {
   #readAt = -Infinity;
   #fetch = new Debounced(120);
   #restart: ReturnType<typeof setTimeout> | undefined;
+  #views = new Views();
   #chosenAtFirst = false;
   #topic: Topic = 'connection';
   #hashTimer: ReturnType<typeof setTimeout> | undefined;
@@ -110,6 +113,7 @@ class App {
 
     this.#tree = new TreeView({
       onToggle: (tag) => this.#toggle(tag),
+      onBranch: (tags) => this.#toggleBranch(tags),
       colorOf: (tag) => {
         const pen = this.#pens.find((p) => p.path === tag.path);
         return pen === undefined ? null : penColor(currentTheme(), pen.color);
@@ -128,7 +132,7 @@ class App {
     });
     this.#toolbar = new Toolbar({
       onPreset: (span) => this.#preset(span),
-      onShift: (part) => this.#hold(shift(this.#window(), part)),
+      onShift: (part) => this.#move(shift(this.#window(), part)),
       onZoom: (factor) => this.#zoomAtCentre(factor),
       onPause: () => this.#hold(this.#window()),
       onLive: () => this.#goLive(),
@@ -138,8 +142,9 @@ class App {
         this.#restyle();
       },
       onMenu: () => this.#menu(),
+      onDates: (anchor) => this.#dates(anchor),
     });
-    const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch.' });
+    const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch, double click to go back.' });
     this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => (this.#problem.hidden = true) }, icon('close')));
     root.append(
       this.#toolbar.element,
@@ -153,8 +158,9 @@ class App {
     this.#chart = new Chart(chartHost, {
       onWindow: (window) => {
         this.#gestureAt = performance.now();
-        this.#hold(window);
+        this.#move(window);
       },
+      onBack: () => this.#back(),
       onCursor: (ts) => {
         this.#cursor = ts;
         this.#readAt = -Infinity;
@@ -209,6 +215,26 @@ class App {
     this.#showState();
   }
 
+  /** Hold another window than before, from which one may go back. */
+  #move(window: Window): void {
+    this.#views.leave({ window: this.#held, span: this.#span }, performance.now());
+    this.#hold(window);
+  }
+
+  #back(): void {
+    const view = this.#views.back();
+    if (view === null) return;
+    if (view.window !== null) this.#hold(view.window);
+    else {
+      this.#goLive();
+      if (view.span !== this.#span) this.#setSpan(view.span);
+    }
+  }
+
+  #dates(anchor: HTMLElement): void {
+    askForDates(anchor, this.#window(), (window) => this.#move({ from: window.from, to: window.from + clampSpan(window.to - window.from) }));
+  }
+
   #goLive(): void {
     if (this.#held === null) return;
     this.#held = null;
@@ -221,11 +247,15 @@ class App {
   }
 
   #preset(span: number): void {
+    this.#views.leave({ window: this.#held, span: this.#span }, performance.now());
+    if (this.#held !== null) this.#hold({ from: this.#held.to - span, to: this.#held.to });
+    this.#setSpan(span);
+  }
+
+  /** Of the live window. */
+  #setSpan(span: number): void {
     const before = this.#span;
     this.#span = span;
-    if (this.#held !== null) {
-      this.#hold({ from: this.#held.to - span, to: this.#held.to });
-    }
     if (span !== before) {
       // the backfill's resolution is that of its span
       clearTimeout(this.#restart);
@@ -238,7 +268,7 @@ class App {
 
   #zoomAtCentre(factor: number): void {
     const window = this.#window();
-    this.#hold(zoom(window, (window.from + window.to) / 2, factor));
+    this.#move(zoom(window, (window.from + window.to) / 2, factor));
   }
 
   #fetchHistory(): void {
@@ -261,7 +291,7 @@ class App {
           const store = new Store();
           const columns = fetched.get(pen.tag.tag_id);
           if (columns !== undefined) store.add(columns);
-          pen.history = store;
+          pen.showHistory(store, held.from);
         }
         this.#tell(null, 'history');
         this.#dirty = true;
@@ -284,6 +314,21 @@ class App {
       this.#pensChanged();
       if (this.#held !== null) this.#fetchHistory();
     }
+  }
+
+  /** Add the tags that are no pens yet, as many as there is room for; if all of them are, remove them. */
+  #toggleBranch(tags: readonly Tag[]): void {
+    const missing = tags.filter((tag) => !this.#pens.some((pen) => pen.path === tag.path));
+    if (missing.length === 0) {
+      for (const tag of tags) this.#toggle(tag);
+      return;
+    }
+    const added = missing.slice(0, MAX_PENS - this.#pens.length);
+    for (const tag of added) this.#add(tag, this.#freeColor());
+    this.#pensChanged();
+    if (this.#held !== null) this.#fetchHistory();
+    const left = missing.length - added.length;
+    this.#tell(left > 0 ? `${MAX_PENS} pens are the most: ${left} of ${tags.length} tags were not added.` : null, 'pens');
   }
 
   #freeColor(): number {
@@ -323,13 +368,14 @@ class App {
       points: () => pointsFor(this.#chart.width),
       onRestart: () => pen.live.clear(),
       onColumns: (columns, header) => {
-        pen.live.add(columns);
+        pen.take(columns);
         if (header.cursor > 0) this.#observe(columns);
         pen.live.trim(this.#liveFrom() - this.#span * 0.25);
         if (pen.shown !== pen.live) return;
         if (header.cursor > 0) this.#lazy = true;
         else this.#dirty = true;
       },
+      onLive: () => void this.#fetchHeld(pen),
       onGap: (from, to) => void this.#fillGap(pen, { from, to }),
     });
   }
@@ -349,11 +395,24 @@ class App {
     const window = { from: Math.max(gap.from, this.#liveFrom()), to: gap.to };
     try {
       if (window.from >= window.to) return;
-      const columns = await fetchRange([pen.path], window, pointsFor(this.#chart.width));
-      pen.live.add(columns);
+      await pen.bring(fetchRange([pen.path], window, pointsFor(this.#chart.width)));
       this.#dirty = true;
     } catch (error) {
       this.#failed(error, 'history', () => void this.#fillGap(pen, gap));
+      // the stream goes on behind the gap and will not tell of it again: a fresh backfill brings what is missing
+      if (this.#pens.includes(pen)) this.#subscribe(pen);
+    }
+  }
+
+  /** A tag that did not change in the whole window, as a state or a setpoint may not for days: what it has been since. */
+  async #fetchHeld(pen: Pen): Promise<void> {
+    if (pen.live.length > 0) return;
+    try {
+      await pen.bring(fetchNewest(pen.path));
+      this.#dirty = true;
+      if (this.#held !== null && pen.history !== null) pen.showHistory(pen.history, this.#held.from);
+    } catch (error) {
+      this.#failed(error, 'history', () => void this.#fetchHeld(pen));
     }
   }
 
@@ -504,12 +563,14 @@ class App {
 
   #key(event: KeyboardEvent): void {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, dialog, .palette')) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, dialog, .palette, .date-range')) return;
     const onButton = target.closest('button') !== null;
     const preset = PRESETS[Number(event.key) - 1];
     if (event.key === ' ' && !onButton) this.#held === null ? this.#hold(this.#window()) : this.#goLive();
-    else if (event.key === 'ArrowLeft') this.#hold(shift(this.#window(), -0.1));
-    else if (event.key === 'ArrowRight') this.#hold(shift(this.#window(), 0.1));
+    else if (event.key === 'ArrowLeft') this.#move(shift(this.#window(), -0.1));
+    else if (event.key === 'ArrowRight') this.#move(shift(this.#window(), 0.1));
+    else if (event.key === 'Backspace') this.#back();
+    else if (event.key === 'd') this.#dates(this.#toolbar.dates);
     else if (event.key === '+' || event.key === '=') this.#zoomAtCentre(1 / 1.5);
     else if (event.key === '-') this.#zoomAtCentre(1.5);
     else if (event.key === 'l' || event.key === 'End') this.#goLive();

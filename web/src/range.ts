@@ -15,6 +15,13 @@ export async function fetchRange(paths: readonly string[], window: Window, point
   return readColumns(new Uint8Array(await response.arrayBuffer()));
 }
 
+/** The newest sample of a tag, whenever it was; none if it has none. Throws as fetchRange. */
+export async function fetchNewest(path: string): Promise<Columns> {
+  const query = new URLSearchParams({ match: path, format: 'arrow' });
+  const response = await get(`v1/snapshot?${query.toString()}`);
+  return readColumns(new Uint8Array(await response.arrayBuffer()));
+}
+
 /** The samples of each tag by its id. */
 export function byTag(columns: Columns): Map<number, Columns> {
   const { tagId, ts, value, quality, text } = columns;

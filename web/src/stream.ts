@@ -24,7 +24,9 @@ export type ConnectionState =
   | { name: 'connecting' }
   | { name: 'live' }
   /** `at`: when the next attempt is due, in the milliseconds of Date.now() */
-  | { name: 'reconnecting'; at: number };
+  | { name: 'reconnecting'; at: number }
+  /** the browser has no network; tried all the same, as the server may be on this machine */
+  | { name: 'offline'; at: number };
 
 export interface Wanted {
   readonly path: string;
@@ -34,6 +36,8 @@ export interface Wanted {
   readonly onColumns: (columns: Columns, header: FrameHeader) => void;
   /** a backfill comes that replaces what there is */
   readonly onRestart: () => void;
+  /** the seam has passed: what there is up to now has come */
+  readonly onLive: () => void;
   readonly onGap: (from: number, to: number) => void;
 }
 
@@ -45,6 +49,8 @@ export interface StreamOptions {
   /** asked after a connection that never opened: a browser does not say why. What it returns is shown. */
   readonly diagnose?: () => Promise<string | null>;
   readonly random?: () => number;
+  /** whether the browser has a network */
+  readonly online?: () => boolean;
 }
 
 class Subscription {
@@ -88,7 +94,7 @@ export class Stream {
 
   /** Try at once, as when the browser is online again. */
   retryNow(): void {
-    if (this.#state.name !== 'reconnecting') return;
+    if (this.#state.name !== 'reconnecting' && this.#state.name !== 'offline') return;
     clearTimeout(this.#retry);
     this.#connect();
   }
@@ -160,7 +166,8 @@ export class Stream {
     this.#open = false;
     for (const subscription of this.#subscriptions.values()) subscription.live = false;
     const delay = retryDelay(this.#attempt++, this.options.random ?? Math.random);
-    this.#setState({ name: 'reconnecting', at: Date.now() + delay });
+    const online = this.options.online ?? (() => navigator.onLine);
+    this.#setState({ name: online() ? 'reconnecting' : 'offline', at: Date.now() + delay });
     this.#retry = setTimeout(() => this.#connect(), delay);
     if (!opened && this.options.diagnose) void this.options.diagnose().then((text) => text !== null && this.options.onProblem(text));
   }
@@ -221,6 +228,7 @@ export class Stream {
     } else if (message.type === 'live') {
       if (message.cursor > 0) subscription.cursor = message.cursor;
       subscription.live = true;
+      subscription.wanted.onLive();
       this.#settle();
     } else if (message.reason !== 'cursor-expired') {
       // of an expired cursor the backfill that follows brings it

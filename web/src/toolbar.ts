@@ -13,6 +13,8 @@ export interface ToolbarEvents {
   readonly onScaling: (scaling: Scaling) => void;
   readonly onTheme: () => void;
   readonly onMenu: () => void;
+  /** the dialog for it opens below `anchor` */
+  readonly onDates: (anchor: HTMLElement) => void;
 }
 
 const SCALINGS: readonly { value: Scaling; label: string; title: string }[] = [
@@ -29,7 +31,8 @@ export class Toolbar {
   #live: HTMLButtonElement;
   #state: HTMLElement;
   #stateText = el('span', { class: 'state-text' });
-  #window = el('span', { class: 'window-text' });
+  #windowText = el('span', { class: 'window-text' });
+  readonly dates: HTMLButtonElement;
 
   constructor(events: ToolbarEvents) {
     const button = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLButtonElement =>
@@ -40,6 +43,12 @@ export class Toolbar {
     this.#scalings = SCALINGS.map(({ value, label, title }) => el('button', { type: 'button', title, 'data-scaling': value, onclick: () => events.onScaling(value) }, label));
     this.#pause = el('button', { type: 'button', class: 'pause', title: 'Hold the chart still (space)', onclick: events.onPause }, icon('pause'), 'Pause');
     this.#live = el('button', { type: 'button', class: 'live', title: 'Back to live (space)', onclick: events.onLive }, icon('play'), 'Live');
+    this.dates = el(
+      'button',
+      { type: 'button', class: 'dates', title: 'Show a stretch of time (d)', 'aria-label': 'Date range', 'aria-haspopup': 'dialog', onclick: () => events.onDates(this.dates) },
+      icon('calendar'),
+      this.#windowText,
+    );
     this.#state = el('div', { class: 'state', role: 'status' }, el('span', { class: 'lamp', 'aria-hidden': 'true' }), this.#stateText);
     const menu = button('menu', 'Tags', events.onMenu);
     menu.classList.add('menu');
@@ -58,7 +67,7 @@ export class Toolbar {
         button('plus', 'Zoom in (+)', () => events.onZoom(0.5)),
       ),
       el('div', { class: 'group run', role: 'group', 'aria-label': 'Pause and live' }, this.#pause, this.#live),
-      this.#window,
+      this.dates,
       el('div', { class: 'group scalings', role: 'group', 'aria-label': 'Scales' }, ...this.#scalings),
       this.#state,
       button('theme', 'Dark or light', events.onTheme),
@@ -71,14 +80,14 @@ export class Toolbar {
     for (const button of this.#scalings) button.setAttribute('aria-pressed', String(button.dataset['scaling'] === scaling));
     this.#pause.setAttribute('aria-pressed', String(paused));
     this.#live.setAttribute('aria-pressed', String(!paused));
-    setText(this.#window, paused ? windowText(shown) : `last ${spanText(span)}`);
-    this.#window.dataset['paused'] = String(paused);
+    setText(this.#windowText, paused ? windowText(shown) : `last ${spanText(span)}`);
+    this.dates.dataset['paused'] = String(paused);
   }
 
   setState(state: ConnectionState, paused: boolean): void {
     const name = state.name === 'live' && paused ? 'paused' : state.name;
     this.#state.dataset['state'] = name;
-    setText(this.#stateText, name === 'reconnecting' && state.name === 'reconnecting' ? `reconnecting in ${Math.max(0, Math.ceil((state.at - Date.now()) / 1000))} s` : name);
+    setText(this.#stateText, state.name === 'reconnecting' ? `reconnecting in ${Math.max(0, Math.ceil((state.at - Date.now()) / 1000))} s` : name);
   }
 }
 

@@ -76,6 +76,11 @@ export function visibleRows(root: Folder, open: ReadonlySet<string>, everything 
   return rows;
 }
 
+/** All tags of a folder, in the order of the lines. */
+export function branchTags(of: Folder): Tag[] {
+  return visibleRows(of, new Set(), true).flatMap((row) => (row.kind === 'tag' ? [row.tag] : []));
+}
+
 /** What is open at first: down to where there is a choice, and the folders of the pens. */
 export function initiallyOpen(root: Folder, pens: readonly string[]): Set<string> {
   const open = new Set<string>();

@@ -1,7 +1,7 @@
 /** The tag tree on the screen: search box and a list that only holds the lines in view. */
 import { el, icon, setText } from './dom';
 import type { Tag } from './protocol';
-import { buildTree, type Folder, initiallyOpen, matcher, type Row, visibleRows } from './tree';
+import { branchTags, buildTree, type Folder, initiallyOpen, matcher, type Row, visibleRows } from './tree';
 
 const ROW = 24;
 /** Lines beyond the edges, so that scrolling does not show blanks. */
@@ -11,6 +11,8 @@ const GLYPHS: Record<Tag['kind'], string> = { float: '~', int: '#', bool: '◐',
 
 export interface TreeEvents {
   readonly onToggle: (tag: Tag) => void;
+  /** all tags of a folder, or, in a search, those found in it */
+  readonly onBranch: (tags: readonly Tag[]) => void;
   /** the colour of a tag that is a pen */
   readonly colorOf: (tag: Tag) => string | null;
 }
@@ -104,6 +106,23 @@ export class TreeView {
       line.append(
         el('span', { class: 'twist', 'aria-hidden': 'true' }, row.open ? '▾' : '▸'),
         el('span', { class: 'tree-name' }, row.folder.name),
+        el(
+          'button',
+          {
+            class: 'branch',
+            type: 'button',
+            // the tree has one tab stop; its key is Shift+Enter
+            tabindex: -1,
+            'aria-label': `Add all tags of ${row.folder.path}`,
+            title: 'Add all of it (Shift+Enter); again: remove them',
+            onclick: (event) => {
+              event.stopPropagation();
+              this.#active = i;
+              this.#branch(row.folder);
+            },
+          },
+          icon('plus'),
+        ),
         el('span', { class: 'tree-side' }, String(row.folder.count)),
       );
       return line;
@@ -130,6 +149,11 @@ export class TreeView {
     } else {
       this.#setOpen(row.folder, !row.open);
     }
+  }
+
+  #branch(folder: Folder): void {
+    this.events.onBranch(branchTags(folder));
+    this.#render();
   }
 
   #setOpen(folder: Folder, open: boolean): void {
@@ -162,6 +186,7 @@ export class TreeView {
     const moves: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     const by = moves[event.key];
     if (by !== undefined) this.#active = Math.max(0, Math.min(this.#rows.length - 1, this.#active + by));
+    else if (event.key === 'Enter' && event.shiftKey && row.kind === 'folder') this.#branch(row.folder);
     else if (event.key === 'Enter' || event.key === ' ') this.#activate(row);
     else if (event.key === 'ArrowRight' && row.kind === 'folder' && !row.open) this.#setOpen(row.folder, true);
     else if (event.key === 'ArrowLeft' && row.kind === 'folder' && row.open) this.#setOpen(row.folder, false);

@@ -34,6 +34,8 @@ let states: ConnectionState[];
 let problems: (string | null)[];
 let values: number[];
 let restarts: number;
+let lives: number;
+let online: boolean;
 let gaps: [number, number][];
 let stream: Stream;
 
@@ -43,6 +45,7 @@ const wanted: Wanted = {
   points: () => 500,
   onColumns: (columns) => values.push(...columns.value),
   onRestart: () => restarts++,
+  onLive: () => lives++,
   onGap: (from, to) => gaps.push([from, to]),
 };
 
@@ -54,6 +57,8 @@ beforeEach(() => {
   values = [];
   gaps = [];
   restarts = 0;
+  lives = 0;
+  online = true;
   stream = new Stream({
     connect: () => {
       sockets.push(new Socket());
@@ -62,6 +67,7 @@ beforeEach(() => {
     onState: (state) => states.push(state),
     onProblem: (text) => problems.push(text),
     random: () => 0.5,
+    online: () => online,
   });
 });
 
@@ -93,8 +99,10 @@ test('a pen is subscribed to from where the window begins, and live once its sea
   socket.frame(frame(id, 0, 0));
   expect(values).toEqual([21.5]);
   expect(stream.state.name).toBe('connecting');
+  expect(lives).toBe(0);
   socket.say({ type: 'live', id, cursor: 40 });
   expect(stream.state.name).toBe('live');
+  expect(lives).toBe(1);
 });
 
 test('a pen that is added later needs no new connection, and one that is removed is closed', () => {
@@ -160,6 +168,20 @@ describe('after a lost connection', () => {
     const third = open();
     expect(third.sent[0]).toMatchObject({ type: 'subscribe', id });
     expect(third.sent[0]).not.toHaveProperty('cursor');
+  });
+
+  test('without a network it says so, and tries all the same', () => {
+    online = false;
+    stream.start();
+    sockets.at(-1)!.onclose?.();
+    expect(stream.state.name).toBe('offline');
+    vi.advanceTimersByTime(375);
+    expect(sockets).toHaveLength(2);
+    sockets.at(-1)!.onclose?.();
+    stream.retryNow();
+    expect(sockets).toHaveLength(3);
+    open();
+    expect(stream.state.name).toBe('live');
   });
 
   test('it waits longer each time that fails, and not once it has been live', () => {

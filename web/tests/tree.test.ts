@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Tag } from '../src/protocol';
-import { buildTree, initiallyOpen, matcher, visibleRows } from '../src/tree';
+import { branchTags, buildTree, initiallyOpen, matcher, visibleRows } from '../src/tree';
 
 function tag(path: string, more: Partial<Tag> = {}): Tag {
   return { tag_id: 1, path, kind: 'float', unit: null, description: null, low: null, high: null, step: false, states: null, ...more };
@@ -17,6 +17,11 @@ describe('the tree', () => {
     expect(lines(TAGS, [])).toEqual(['site/3', 'alone']);
     expect(lines(TAGS, ['site'])).toEqual(['site/3', '  line2/2', '  line10/1', 'alone']);
     expect(lines(TAGS, ['site', 'site/line2', 'site/line2/a'])).toEqual(['site/3', '  line2/2', '    a/2', '      run', '      temperature', '  line10/1', 'alone']);
+  });
+
+  test('a branch has its tags in the order of its lines', () => {
+    const site = buildTree(TAGS).folders.get('site')!;
+    expect(branchTags(site).map((t) => t.path)).toEqual(['site/line2/a/run', 'site/line2/a/temperature', 'site/line10/x']);
   });
 
   test('results of a search are open', () => {
