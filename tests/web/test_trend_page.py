@@ -410,3 +410,78 @@ def test_on_a_phone_the_tags_come_and_go(demo: Opened) -> None:
     expect(search).to_be_hidden()
     assert page.evaluate("historian.state()") == "live"
     assert demo.faults == []
+
+
+def test_a_double_click_goes_back_to_the_window_before(demo: Opened) -> None:
+    page = demo.page
+    x, y = demo.middle_of_chart()
+    page.mouse.move(x, y)
+    demo.wait_for_range(lambda: page.mouse.wheel(0, -300))
+    first = demo.window()
+    # the next one is a gesture of its own
+    page.wait_for_timeout(800)
+    demo.wait_for_range(lambda: page.mouse.wheel(0, -300))
+    assert demo.window() != first
+    page.mouse.dblclick(x, y)
+    demo.wait("first => historian.window().from === first[0] && historian.window().to === first[1]", list(first))
+    page.mouse.dblclick(x, y)
+    demo.wait("historian.state() === 'live'")
+    assert demo.faults == []
+
+
+def test_a_date_range_is_shown_and_a_wrong_one_is_told(demo: Opened) -> None:
+    page = demo.page
+    page.get_by_role("button", name="Date range").click()
+    asked = page.get_by_role("dialog", name="Date range")
+    start = time.time() - 1800
+    local = [time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start + later)) for later in (0, 600)]
+    asked.get_by_label("From").fill(local[1])
+    asked.get_by_label("To").fill(local[0])
+    asked.get_by_role("button", name="Show").click()
+    expect(asked.get_by_role("alert")).to_have_text("The end lies before the start.")
+    asked.get_by_label("From").fill(local[0])
+    asked.get_by_label("To").fill(local[1])
+    demo.wait_for_range(lambda: asked.get_by_role("button", name="Show").click())
+    expect(asked).to_have_count(0)
+    assert demo.window() == (int(start) * 1e6, (int(start) + 600) * 1e6)
+    assert all(pen["points"] > 100 for pen in demo.pens())
+    assert demo.faults == []
+
+
+def test_a_branch_is_added_whole_and_no_more_than_there_is_room_for(demo: Opened) -> None:
+    page = demo.page
+    search = page.get_by_role("searchbox")
+    search.fill("utilities")
+    branch = page.get_by_role("button", name="Add all tags of acme/springfield/utilities", exact=True)
+    branch.click()
+    demo.wait("historian.pens().length === 11 && historian.pens().every(pen => pen.points > 0)")
+    branch.click()
+    demo.wait("historian.pens().length === 8")
+    search.fill("line2")
+    page.get_by_role("button", name="Add all tags of acme/springfield/brewing/line2", exact=True).click()
+    demo.wait("historian.pens().length === 16")
+    expect(page.get_by_role("alert")).to_contain_text("16 pens are the most: 12 of 20 tags were not added.")
+    assert demo.faults == []
+
+
+def test_a_tag_that_has_not_changed_for_days_is_shown_as_it_is(serve: Serve, open_page: Open) -> None:
+    server = serve()
+    put(
+        f"{server.url}/v1/tags",
+        "PUT",
+        {
+            "tags": [
+                {"path": "site/valve", "kind": "digital", "states": {"0": "shut", "1": "open"}},
+                {"path": "site/setpoint", "kind": "float", "unit": "°C", "step": True},
+            ]
+        },
+    )
+    days_ago = time.time_ns() // 1000 - 3 * 86_400_000_000
+    samples = [{"tag": "site/valve", "ts": days_ago, "value": 1}, {"tag": "site/setpoint", "ts": days_ago, "value": 66.5}]
+    put(f"{server.url}/v1/write", "POST", {"samples": samples})
+    opened = open_page(f"{server.url}/#pen=site/valve&pen=site/setpoint")
+    values = opened.page.locator(".readout td.col-value")
+    expect(values).to_have_text(["open", "66.5"])
+    opened.wait_for_range(lambda: opened.page.get_by_role("button", name="Zoom in").click())
+    expect(values).to_have_text(["open", "66.5"])
+    assert opened.faults == []
