@@ -11,34 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from historian.ingest.files.cells import (
-    ALL_FORMS,
-    BOOL,
-    COMMA,
-    INFINITE,
-    INTEGER,
-    NOTHING,
-    NUMBER,
-    POINT,
-    TEXT,
-    Cells,
-    Forms,
-)
+from historian.ingest.files.cells import BOOL, COMMA, INFINITE, INTEGER, NOTHING, POINT, TEXT, Cells, Forms
 from historian.ingest.files.columnar import ArrowSource, ParquetSource
 from historian.ingest.files.csv import CsvSource
+from historian.ingest.files.cutting import cut, falls_back
 from historian.ingest.files.faults import FaultyRow
 from historian.ingest.files.layout import Columns, column_path, columns_of, rendered_prefix
 from historian.ingest.files.options import FileOptions
+from historian.ingest.files.tally import TYPES, Tally, Type
 from historian.ingest.files.times import Times, is_time_type, times_of
 from historian.schema.errors import BadInput
 from historian.schema.paths import path_fault
@@ -49,8 +39,6 @@ _VERSION = 1
 CHUNK_SAMPLES = 50_000
 MAX_TEXT_BYTES = 64 << 10
 
-Type = Literal["number", "bool", "text"]
-_TYPES: tuple[Type, ...] = ("number", "bool", "text")
 _ARROW = {"number": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
 _QUALITY_WORDS = {"good": 192, "uncertain": 64, "bad": 0}
 
@@ -76,29 +64,6 @@ class Chunk:
 
     seq: int
     samples: pa.RecordBatch
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the values of each tag are: the sum of their forms, and where each form was first seen. `width` grows with the tags."""
-
-    forms: Forms = field(default_factory=lambda: np.zeros(64, np.uint8))
-    seen: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
-
-    def add(self, tag: int, forms: Forms, column: pa.Array, first_row: int, rows: Int64s | None = None) -> None:
-        """Forms of some values of one tag; `rows` are their positions, if they are not all of the column."""
-        if tag >= len(self.forms):
-            self.forms = np.concatenate([self.forms, np.zeros(max(tag + 1, len(self.forms)), np.uint8)])
-        known = int(self.forms[tag])
-        found = int(np.bitwise_or.reduce(forms)) if len(forms) else 0
-        if not found & ~known:
-            return
-        self.forms[tag] = known | found
-        for form in ALL_FORMS:
-            if form & found & ~known:
-                position = int(np.argmax(forms == form))
-                row = position if rows is None else int(rows[position])
-                self.seen[tag, form] = (first_row + row, str(column[row].as_py())[:60])
 
 
 class Plan:
@@ -156,7 +121,7 @@ class Plan:
     # ── the first pass
 
     def _look_through(self, progress: Progress | None) -> None:
-        tally = _Tally()
+        tally = Tally()
         counted: list[tuple[int, ...]] = []
         local = False
         newest = np.full(64, np.iinfo(np.int64).min)
@@ -175,7 +140,7 @@ class Plan:
                 codes = self._tag_codes(batch.column(self.columns.tag), first_row)
                 if len(self.tags) > len(newest):
                     newest = np.concatenate([newest, np.full(len(self.tags), np.iinfo(np.int64).min)])
-                self.in_order |= _falls_back(newest, codes, us)
+                self.in_order |= falls_back(newest, codes, us)
                 self._tally_long(batch, first_row, codes, tally, counts)
             else:
                 self.in_order |= bool(first <= newest[0])
@@ -188,22 +153,26 @@ class Plan:
                     counts[NOTHING] = 0
             numbers = int(counts[INTEGER] + counts[POINT] + counts[COMMA])
             counted.append((numbers, int(counts[BOOL]), int(counts[TEXT]), int(counts[NOTHING])))
-        self._decide(tally)
+        self._cells.decimal = self._options.decimal or self._decimal(tally)
+        # whichever way it is written, with blanks around it or without
+        names = {code: name.strip() for name, code in self._codes.items()}
+        self._types = tally.types(
+            [names[code] for code in range(len(self.tags))], "tag" if self._is_long else "column", self._cells.decimal
+        )
         self._local = local
         parts = self._parts()
-        bits = tally.forms[: len(self.tags)]
-        spread = bool((((bits & TEXT) > 0) & ((bits & BOOL) > 0)).any()) or any(nothing for *_, nothing in counted)
+        spread = tally.any(TEXT, BOOL) or any(nothing for *_, nothing in counted)
         if len(parts) == 1:
             self.counts = [sum(chunk) for chunk in counted]
         elif not spread:
-            self.counts = [chunk[_TYPES.index(part)] for chunk in counted for part in parts]
+            self.counts = [chunk[TYPES.index(part)] for chunk in counted for part in parts]
         else:
             # whose they are has come out only at the end
             self.counts = [count for first_row, batch in self._rows() for count in self._recounted(batch, first_row, parts)]
         if not counted:
             self.notes.append("has no rows")
 
-    def _tally_long(self, batch: pa.RecordBatch, first_row: int, codes: Int64s, tally: _Tally, counts: Int64s) -> None:
+    def _tally_long(self, batch: pa.RecordBatch, first_row: int, codes: Int64s, tally: Tally, counts: Int64s) -> None:
         column = batch.column(self.columns.values[0])
         forms = self._forms(column, first_row, False)
         for name in self._options.texts:
@@ -225,10 +194,10 @@ class Plan:
 
     def _recounted(self, batch: pa.RecordBatch, first_row: int, parts: Sequence[Type]) -> list[int]:
         if self._is_long:
-            types = np.array([_TYPES.index(kind) for kind in self._types], np.int8)[
+            types = np.array([TYPES.index(kind) for kind in self._types], np.int8)[
                 self._tag_codes(batch.column(self.columns.tag), first_row)
             ]
-            return [int((types == _TYPES.index(part)).sum()) for part in parts]
+            return [int((types == TYPES.index(part)).sum()) for part in parts]
         found = dict.fromkeys(parts, 0)
         for tag, position in enumerate(self.columns.values):
             forms = self._forms(batch.column(position), first_row, self._types[tag] == "text")
@@ -286,61 +255,25 @@ class Plan:
             table[n] = code
         return table[indices] if len(names) else np.empty(0, np.int64)
 
-    def _decide(self, tally: _Tally) -> None:
-        """The type of each tag, and the decimal mark of the file. Raises FaultyRow for values that do not go together."""
-        bits = [int(found) for found in tally.forms[: len(self.tags)]]
-        names = list(dict.fromkeys(self._codes.values()))
-        label = {code: name for name, code in reversed(self._codes.items())}
-        assert len(names) == len(bits)
-        decimal = self._options.decimal or self._decimal(bits, tally)
-        self._cells.decimal = decimal
-        wrong = COMMA if decimal == "." else POINT
-        what = "tag" if self._is_long else "column"
-        for tag, found in enumerate(bits):
-            name = label[tag]
-            if found & INFINITE and not found & TEXT:
-                row, shown = tally.seen[tag, INFINITE]
-                raise FaultyRow(
-                    row, f"{what} {name!r} is {shown}, and no sample can be infinite; say --null {shown} if that stands for no value"
-                )
-            if found & wrong and not found & TEXT:
-                row, shown = tally.seen[tag, wrong]
-                raise FaultyRow(
-                    row,
-                    f"{what} {name!r} is {shown!r}: is that a decimal {'comma' if wrong == COMMA else 'point'}? Then say --decimal '{'.' if decimal == ',' else ','}'",
-                )
-            if found & TEXT and found & (NUMBER | INFINITE):
-                row, shown = tally.seen[tag, TEXT]
-                raise FaultyRow(
-                    row,
-                    f"{what} {name!r} is {shown!r}, and a number elsewhere; say --null {shown!r} if that stands for no value,"
-                    f" or --text {name!r} if the {what} is text",
-                )
-            if found & BOOL and found & NUMBER:
-                row, shown = tally.seen[tag, BOOL]
-                raise FaultyRow(row, f"{what} {name!r} is {shown}, and a number elsewhere; say --text {name!r} if it is text")
-            self._types.append("text" if found & TEXT else "bool" if found & BOOL else "number")
-
-    def _decimal(self, bits: list[int], tally: _Tally) -> str:
-        """A comma where there are such numbers and none with a point, and where it cannot be anything else."""
+    def _decimal(self, tally: Tally) -> str:
+        """The decimal mark of the file; where cells are parted by commas, one in a number could mean anything."""
         if not isinstance(self._source, CsvSource) or self._source.delimiter == ",":
             return "."
-        commas = [tag for tag, found in enumerate(bits) if found & COMMA and not found & TEXT]
-        points = [tag for tag, found in enumerate(bits) if found & POINT and not found & TEXT]
-        if commas and points:
-            (row, comma), (other, point) = tally.seen[commas[0], COMMA], tally.seen[points[0], POINT]
+        mark = tally.decimal()
+        if mark is None:
+            (row, comma), (other, point) = tally.first(COMMA), tally.first(POINT)
             raise FaultyRow(
                 row, f"{comma!r} has a comma, and {point!r} ({self._source.where(other)}) a point: say --decimal ',' or --decimal '.'"
             )
-        return "," if commas else "."
+        return mark
 
     # ── the samples
 
     def _rows(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        return _cut(self._source.batches(), self._chunk_rows)
+        return cut(self._source.batches(), self._chunk_rows)
 
     def _parts(self) -> list[Type]:
-        return [kind for kind in _TYPES if kind in self._types] or ["number"]
+        return [kind for kind in TYPES if kind in self._types] or ["number"]
 
     def _values(self, column: pa.Array, part: Type) -> pa.Array:
         """Values of the type; null for none."""
@@ -462,41 +395,6 @@ def _check_texts(column: pa.StringArray, forms: Forms, first_row: int) -> None:
     nul = np.asarray(pc.match_substring(column, "\x00").fill_null(False).to_numpy(zero_copy_only=False))
     if nul.any():
         raise FaultyRow(first_row + int(np.argmax(nul)), "has a text with a NUL character")
-
-
-def _falls_back(newest: Int64s, codes: Int64s, us: Int64s) -> bool:
-    """Whether a tag has a time here that is not after all of its earlier ones; `newest` is brought up to date."""
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    tags = codes[order][starts]
-    ordered = us[order]
-    falls = bool((np.minimum.reduceat(ordered, starts) <= newest[tags]).any())
-    newest[tags] = np.maximum(newest[tags], np.maximum.reduceat(ordered, starts))
-    return falls
-
-
-def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The same rows in batches of exactly so many, but for the last, each with the number of its first row."""
-    first, held, count = 0, [], 0
-    for batch in batches:
-        start = 0
-        while start < len(batch):
-            taken = batch.slice(start, rows - count)
-            held.append(taken)
-            start += len(taken)
-            count += len(taken)
-            if count == rows:
-                yield first, _joined(held)
-                first, held, count = first + count, [], 0
-    if held:
-        yield first, _joined(held)
-
-
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return joined
 
 
 def _record_batch(codes: np.ndarray, paths: list[str], us: Int64s, value: pa.Array, quality: Int64s | None) -> pa.RecordBatch:
