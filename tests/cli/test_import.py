@@ -147,6 +147,7 @@ class Gate:
         self.upstream = upstream
         self.url = ""
         self.runs: list[Run] = []
+        self.session: ClientSession
 
     async def handle(self, request: web.Request) -> web.Response:
         run = self.runs[int(request.match_info["run"])]
@@ -201,7 +202,7 @@ async def gate_before(server: ServerProcess, kind: type[Gate] = Gate) -> AsyncIt
 async def test_an_import_killed_three_times_ends_with_every_sample_once(serve: Serve, recordings: list[Path]) -> None:
     server = serve()
     wanted = as_pandas_reads(recordings)
-    args = [*recordings, "--prefix", "skab/{stem}"]
+    args: list[str | Path] = [*recordings, "--prefix", "skab/{stem}"]
     async with gate_before(server) as gate:
         # between files, and amid the chunks of one
         for run in (Run(3, "after"), Run(4, "before"), Run(2, "after")):
