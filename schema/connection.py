@@ -45,7 +45,9 @@ def translate(error: BaseException) -> HistorianError | None:
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return SchemaError(f"the database role lacks a right: {error}")
     if isinstance(error, _AWAY):
-        return Unavailable(f"the database is away: {str(error) or type(error).__name__}")
+        # a server's message may go on with DETAIL and HINT
+        reason = str(error).partition("\n")[0]
+        return Unavailable(f"the database is away: {reason or type(error).__name__}")
     # a connection that broke under us, or a pool that is closing
     if isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error) or "released" in str(error)):
         return Unavailable(f"the database connection was lost: {error}")

@@ -108,8 +108,10 @@ def run(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     # their news at this level are not ours
-    for noisy in ("asyncio", "aiohttp", "hpack"):
+    for noisy in ("asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # it logs a traceback for each connection that it cannot restore; who needs the database says in a line that it is away
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)
     try:
         import uvloop
     except ImportError:  # not on Windows
