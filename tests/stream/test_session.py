@@ -295,6 +295,23 @@ async def test_a_client_that_does_not_read_is_bounded_and_told(database: str, ht
         assert in_gaps >= missing
 
 
+async def test_pings_are_sent_and_a_client_that_does_not_answer_is_let_go(database: str, http: aiohttp.ClientSession) -> None:
+    async with (
+        serving(database, Settings(port=0, ping_s=0.5)) as server,
+        http.ws_connect(f"{server.url}/v1/stream", protocols=[JSON], autoping=False) as ws,
+        asyncio.timeout(20),
+    ):
+        for _ in range(3):
+            message = await ws.receive()
+            assert message.type == aiohttp.WSMsgType.PING
+            await ws.pong(message.data)
+        assert (await ws.receive()).type == aiohttp.WSMsgType.PING
+        # this one is not answered
+        while (message := await ws.receive()).type == aiohttp.WSMsgType.PING:
+            pass
+        assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+
+
 async def test_without_upgrade_it_is_an_endless_arrow_stream(server: Server, http: aiohttp.ClientSession) -> None:
     await write(http, server.url, [("h/a", NOW - HOUR, 1.5)])
     now = time.time_ns() // 1000
