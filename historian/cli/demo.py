@@ -27,12 +27,12 @@ def demo(
     dsn: Dsn = None,
     data_dir: DataDir = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]", envvar="HISTORIAN_HOST", show_envvar=False)
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1", envvar="HISTORIAN_HOST", show_envvar=False)
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port to listen on; 0 takes a free one.  [default: 8742]", envvar="HISTORIAN_PORT", show_envvar=False
+            min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8742", envvar="HISTORIAN_PORT", show_envvar=False
         ),
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the trend page in a browser.")] = True,

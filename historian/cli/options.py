@@ -23,9 +23,9 @@ DataDir = Annotated[
 ]
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="HISTORIAN_URL", metavar="URL", help="The server.  [default: http://127.0.0.1:8742]", show_default=False),
+    typer.Option("--url", envvar="HISTORIAN_URL", metavar="URL", help="The server.", show_default="http://127.0.0.1:8742"),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="HISTORIAN_TOKEN", metavar="TOKEN", help="Where the server wants one.", show_default=False),
+    typer.Option("--token", envvar="HISTORIAN_TOKEN", metavar="TOKEN", help="Where the server wants one."),
 ]

@@ -56,11 +56,11 @@ def query(
     ] = Mode.raw,
     points: Annotated[int, typer.Option(min=10, max=100_000, help="Points of each tag that minmax and auto aim at.")] = 2000,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"Samples at most, in all.  [default: all; {SHOWN} in a table on the terminal]")
+        int | None, typer.Option(min=1, help="Samples at most, in all.", show_default=f"all; {SHOWN} in a table on the terminal")
     ] = None,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="json: a line a sample.  [default: from the suffix of FILE; table on a terminal; csv]"),
+        typer.Option("--format", help="json: a line a sample.", show_default="from the suffix of FILE; table on a terminal; csv"),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there, and not to stdout.")] = None,
     url: Url = None,

@@ -26,12 +26,12 @@ def serve(
     dsn: Dsn = None,
     data_dir: DataDir = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]", envvar="HISTORIAN_HOST", show_envvar=False)
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1", envvar="HISTORIAN_HOST", show_envvar=False)
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port to listen on; 0 takes a free one.  [default: 8742]", envvar="HISTORIAN_PORT", show_envvar=False
+            min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8742", envvar="HISTORIAN_PORT", show_envvar=False
         ),
     ] = None,
     allow_anonymous: Annotated[
@@ -41,7 +41,9 @@ def serve(
     allowed_origin: Annotated[list[str] | None, typer.Option(help="An origin whose pages may use this server.")] = None,
     create_tags: Annotated[
         bool | None,
-        typer.Option("--create-tags/--no-create-tags", help="Make tags that a write names and that do not exist.  [default: make them]"),
+        typer.Option(
+            "--create-tags/--no-create-tags", help="Make tags that a write names and that do not exist.", show_default="make them"
+        ),
     ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help='Write {"url", "pid"} as JSON here once writes and streams are served.')

@@ -41,9 +41,9 @@ class TailMode(StrEnum):
 
 
 def tail(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.")],
     from_: Annotated[str, typer.Option("--from", metavar="TIME", help="Begin with the samples since then; 'now': only new ones.")] = "-1m",
-    to: Annotated[str | None, typer.Option(metavar="TIME", help="End there.  [default: Ctrl-C]", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="End there.", show_default="Ctrl-C")] = None,
     mode: Annotated[
         TailMode, typer.Option(help="Of the past: every sample, or the extremes of --points pixels. What follows is raw.")
     ] = TailMode.raw,
