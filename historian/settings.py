@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     #: range queries at the same time; others wait
     read_connections: Annotated[int, Field(ge=1, le=64)] = 8
     #: backfills at the same time; others wait
-    backfill_connections: Annotated[int, Field(ge=1, le=64)] = 8
+    backfill_connections: Annotated[int, Field(ge=1, le=64)] = 16
     #: a client that takes nothing of its answer for so long is cut off
     stalled_s: Seconds = 60.0
 
