@@ -17,7 +17,7 @@ from historian.schema.catalogue import Catalogue
 from historian.schema.errors import BadInput, UnsupportedMediaType
 from historian.schema.samples import Samples
 
-__all__ = ["CONTENT_TYPES", "DecodeLimits", "decode"]
+__all__ = ["CONTENT_TYPES", "LARGE", "DecodeLimits", "decode"]
 
 Parse = Callable[[bytes | memoryview, DecodeLimits], Columns]
 
@@ -28,8 +28,8 @@ _PARSERS: dict[str, Parse] = {
 }
 CONTENT_TYPES = tuple(_PARSERS)
 
-#: larger bodies are parsed in a thread, so that others are served meanwhile
-_LARGE = 256 << 10
+#: bodies that are larger, or become larger, are parsed in a thread, so that others are served meanwhile
+LARGE = 256 << 10
 
 
 async def decode(body: bytes | memoryview, content_type: str, catalogue: Catalogue, limits: DecodeLimits) -> Samples:
@@ -44,7 +44,7 @@ async def decode(body: bytes | memoryview, content_type: str, catalogue: Catalog
         raise UnsupportedMediaType(f"{given}; this server takes {', '.join(CONTENT_TYPES)}")
     if not len(body):
         raise BadInput("the body is empty")
-    large = len(body) > _LARGE
+    large = len(body) > LARGE or (parse is arrow.parse and arrow.unpacked_size(body, limits) > LARGE)
     columns = await asyncio.to_thread(parse, body, limits) if large else parse(body, limits)
     return await samples_of(columns, catalogue, limits)
 

@@ -1,6 +1,7 @@
 """Arrow bodies: an IPC stream with `tag` (utf8 or dictionary) or `tag_id` (int32), `ts`, `value`, and optional `quality`; also `text`, as in the results of a query.
 
-A body is not trusted: what it would unpack to is known before anything is unpacked (`ipc_sizes.py`), and offsets and indices are checked before they are used.
+A body is not trusted: what it would unpack to is known before anything is unpacked (`ipc_sizes.py`, `_plain`), and offsets and indices are checked before they are
+used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from historian.ingest.decode.columns import BOOL, NOTHING, NUMBER, TEXT, Columns, Faults
 from historian.ingest.decode.ipc_sizes import check_sizes
 from historian.ingest.decode.limits import DecodeLimits
-from historian.schema.errors import BadInput
+from historian.schema.errors import BadInput, TooLarge
 from historian.schema.samples import MAX_INT, Bools, Floats, Int64s
 
 _COLUMNS = ("tag", "tag_id", "ts", "value", "quality", "text")
@@ -31,21 +32,37 @@ def parse(body: bytes | memoryview, limits: DecodeLimits) -> Columns:
             for batch in reader:
                 batch.validate(full=True)
                 batches.append(batch)
-            table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
+            table = _joined(batches, reader.schema)
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         raise BadInput(f"the body is no sound Arrow IPC stream: {str(error).splitlines()[0][:300]}") from None
     faults = Faults()
     if "tag" in table.column_names:
-        paths, tag = _tags(table.column("tag"))
+        paths, tag = _tags(_one(table.column("tag")), limits)
         faults.add_all(tag < 0, "tag", "is null")
     else:
         paths, tag = None, _ids(_one(table.column("tag_id")), faults)
-    number, form, text, inexact = _values(_one(table.column("value")))
+    number, form, text, inexact = _values(_one(table.column("value")), limits)
     if "text" in table.column_names:
-        text = _one(table.column("text")).cast(pa.string())
+        text = _plain(_one(table.column("text")), limits)
         form[_valid(text)] = TEXT
     quality = _integers(_one(table.column("quality"))) if "quality" in table.column_names else None
     return Columns(paths, tag, _stamps(_one(table.column("ts")), faults), number, form, text, quality, inexact, faults)
+
+
+def unpacked_size(body: bytes | memoryview, limits: DecodeLimits) -> int:
+    """At most so many bytes a body becomes: a small one may be large once it is unpacked. Raises BadInput and TooLarge."""
+    size = check_sizes(memoryview(body), limits)
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            repeats = any(field.name in ("value", "text") and _repeats(field.type) for field in reader.schema)
+    except (pa.ArrowException, OSError, ValueError):
+        return size  # `parse` says what is wrong
+    return limits.max_decoded if repeats else size
+
+
+def _repeats(kind: pa.DataType) -> bool:
+    """Whether rows can share their bytes."""
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string_view(kind))
 
 
 def _check_schema(schema: pa.Schema) -> None:
@@ -74,6 +91,20 @@ def _check_schema(schema: pa.Schema) -> None:
             raise BadInput(f"column {name} is {text}, not {found}")
 
 
+def _joined(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """All batches as one. Each may bring a dictionary of its own, and all of them together more entries than the indices of one can tell apart."""
+    if len(batches) > 1:
+        for n, field in enumerate(schema):
+            if pa.types.is_dictionary(field.type) and field.type.index_type != pa.int32():
+                schema = schema.set(n, pa.field(field.name, pa.dictionary(pa.int32(), field.type.value_type)))
+                batches = [batch.set_column(n, field.name, _wide(batch.column(n))) for batch in batches]
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+def _wide(array: pa.DictionaryArray) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), array.dictionary)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
@@ -95,16 +126,32 @@ def _valid(array: pa.Array) -> Bools:
     return np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
 
 
-def _tags(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+def _plain(array: pa.Array, limits: DecodeLimits) -> pa.StringArray:
+    """As utf8. Entries of a dictionary, and views, may stand for the same bytes any number of times: what they come to is known first. Raises TooLarge."""
+    if pa.types.is_dictionary(array.type):
+        entries = _plain(array.dictionary, limits)
+        _check_text_size(pc.sum(pc.binary_length(entries).take(array.indices)).as_py() or 0, limits)
+        return pa.DictionaryArray.from_arrays(array.indices, entries).dictionary_decode()
+    if pa.types.is_string_view(array.type):
+        # a view is 16 bytes, of which the first four are the length
+        lengths = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
+        _check_text_size(int(lengths.sum(where=_valid(array), dtype=np.int64)), limits)
+    return array.cast(pa.string())
+
+
+def _check_text_size(size: int, limits: DecodeLimits) -> None:
+    if size > limits.max_decoded:
+        raise TooLarge(f"texts that unpack to {size} bytes; at most {limits.max_decoded}: send them in parts, each with a seq of its own")
+
+
+def _tags(column: pa.Array, limits: DecodeLimits) -> tuple[list[str], np.ndarray]:
     if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-        if not pa.types.is_string(column.type.value_type):
-            column = column.cast(pa.dictionary(pa.int32(), pa.string()))
-        encoded = _one(column)
+        indices, entries = column.indices, _plain(column.dictionary, limits)
     else:
-        encoded = _one(column).cast(pa.string()).dictionary_encode()
-    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    paths: list[str | None] = encoded.dictionary.to_pylist()
+        encoded = _plain(column, limits).dictionary_encode()
+        indices, entries = encoded.indices, encoded.dictionary
+    codes = indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    paths: list[str | None] = entries.to_pylist()
     # a dictionary may have entries that no row uses, twice the same, or null
     used, inverse = np.unique(codes, return_inverse=True)
     distinct: dict[str, int] = {}
@@ -118,7 +165,8 @@ def _tags(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
 def _integers(array: pa.Array) -> Int64s:
     """-1 where there is none; what does not fit is -2."""
     if pa.types.is_uint64(array.type):
-        array = pc.if_else(pc.less(array, 2**31), array, pa.scalar(2**31, pa.uint64()))
+        largest = pa.scalar(2**31, pa.uint64())
+        array = pc.if_else(pc.less(array, largest), array, largest)
     found = np.asarray(array.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)).copy()
     found[(found == -1) & _valid(array)] = -2
     return found
@@ -144,12 +192,12 @@ def _stamps(array: pa.Array, faults: Faults) -> Int64s:
     return us
 
 
-def _values(array: pa.Array) -> tuple[Floats, np.ndarray, pa.Array | None, Bools | None]:
+def _values(array: pa.Array, limits: DecodeLimits) -> tuple[Floats, np.ndarray, pa.Array | None, Bools | None]:
     kind = array.type
     form = np.full(len(array), NUMBER, np.uint8)
     nothing = np.full(len(array), np.nan)
     if _is_text(kind):
-        text = array.cast(pa.string())
+        text = _plain(array, limits)
         form[:] = TEXT
         form[~_valid(text)] = NOTHING
         return nothing, form, text, None
@@ -171,6 +219,9 @@ def _values(array: pa.Array) -> tuple[Floats, np.ndarray, pa.Array | None, Bools
                     inexact = np.where(np.abs(as_float) < 2**63, as_float.astype(exact.dtype) != exact, True) & (
                         np.abs(as_float) >= MAX_INT
                     )
+    elif pa.types.is_decimal(kind):
+        # by way of its text, to the nearest float64: a cast divides by the power of ten, which rounds twice
+        number = array.cast(pa.string()).cast(pa.float64())
     else:
         number = array.cast(pa.float64(), safe=False)
     if array.null_count:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +27,8 @@ LATEST_US = 4_102_444_800_000_000  # 2100-01-01
 
 _FLOAT, _INT, _BOOL, _DIGITAL, _TEXT = (KINDS.index(kind) for kind in ("float", "int", "bool", "digital", "text"))
 _UNKNOWN = len(KINDS)
+#: bytes of columns; more are checked in a thread. Numbers take 25 ns a row, texts as long as they are
+_LARGE = 4 << 20
 
 
 async def samples_of(columns: Columns, catalogue: Catalogue, limits: DecodeLimits) -> Samples:
@@ -47,7 +51,7 @@ async def samples_of(columns: Columns, catalogue: Catalogue, limits: DecodeLimit
     faults = columns.faults
     _check_tags(columns, tags, limits, faults)
     kinds = _kinds(columns, tags)
-    samples = _checked(columns, tags, kinds, limits, faults)
+    samples = await _checked_aside(columns, tags, kinds, limits, faults)
     faults.raise_if_any()
     missing = {path: kinds[n] for n, path in enumerate(columns.paths or []) if tags[n] is None}
     if missing:
@@ -56,7 +60,7 @@ async def samples_of(columns: Columns, catalogue: Catalogue, limits: DecodeLimit
         if any(tag is not None and tag.kind != kind for tag, kind in zip(made, kinds, strict=True)):
             # another process made it at the same time, with another kind
             tags, kinds = made, _kinds(columns, made)
-            samples = _checked(columns, tags, kinds, limits, faults)
+            samples = await _checked_aside(columns, tags, kinds, limits, faults)
             faults.raise_if_any()
         tags = made
     table = np.array([-1 if tag is None else tag.tag_id for tag in tags], np.int32)
@@ -98,6 +102,14 @@ def _kinds(columns: Columns, tags: list[Tag | None]) -> list[Kind]:
         else:
             kinds.append("float")
     return kinds
+
+
+async def _checked_aside(columns: Columns, tags: list[Tag | None], kinds: list[Kind], limits: DecodeLimits, faults: Faults) -> Samples:
+    """`_checked`, in a thread if it takes long."""
+    size = columns.number.nbytes + (columns.text.nbytes if columns.text is not None else 0)
+    if size > _LARGE:
+        return await asyncio.to_thread(_checked, columns, tags, kinds, limits, faults)
+    return _checked(columns, tags, kinds, limits, faults)
 
 
 def _checked(columns: Columns, tags: list[Tag | None], kinds: list[Kind], limits: DecodeLimits, faults: Faults) -> Samples:

@@ -19,15 +19,15 @@ _RECORD_BATCH = 3
 _MAX_MESSAGES = 10_000
 
 
-def check_sizes(body: memoryview, limits: DecodeLimits) -> None:
-    """Raises TooLarge for a body that would unpack to more than the limits allow, BadInput for one whose messages are damaged."""
+def check_sizes(body: memoryview, limits: DecodeLimits) -> int:
+    """The bytes that a body unpacks to. Raises TooLarge for more than the limits allow, BadInput for a body whose messages are damaged."""
     try:
-        _check(body, limits)
+        return _check(body, limits)
     except (struct.error, IndexError):
         raise BadInput("the body is no sound Arrow IPC stream: a message is damaged or cut off") from None
 
 
-def _check(body: memoryview, limits: DecodeLimits) -> None:
+def _check(body: memoryview, limits: DecodeLimits) -> int:
     at, rows, unpacked, messages = 0, 0, 0, 0
     while at < len(body):
         messages += 1
@@ -39,7 +39,7 @@ def _check(body: memoryview, limits: DecodeLimits) -> None:
             (size,) = struct.unpack_from("<I", body, at)
             at += 4
         if size == 0:
-            return
+            break
         if size > len(body) - at:
             raise BadInput("the body is no sound Arrow IPC stream: it is cut off, or no Arrow at all")
         message = _Table(body[at : at + size])
@@ -61,6 +61,7 @@ def _check(body: memoryview, limits: DecodeLimits) -> None:
                     f"a body that unpacks to {unpacked} bytes; at most {limits.max_decoded}: send it in parts, each with a seq of its own"
                 )
         at += length
+    return unpacked
 
 
 def _unpacked_size(batch: _Table, data: memoryview) -> int:

@@ -40,21 +40,25 @@ def parse(body: bytes | memoryview, limits: DecodeLimits) -> Columns:
     if not rows:
         return Columns([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8), faults=faults)
     try:
-        names: set[str] = set().union(*rows)
-        sound = names <= _FIELDS and set(map(type, rows)) == {dict}
-    except TypeError:  # a row that is no object
-        names, sound = set(), False
-    if sound:
-        try:
-            tags, stamps, values = (list(map(itemgetter(name), rows)) for name in ("tag", "ts", "value"))
-            qualities = [row.get("quality") for row in rows] if "quality" in names else None
-        except KeyError:
-            sound = False
-    if not sound:
+        tags, stamps, values = (list(map(itemgetter(name), rows)) for name in ("tag", "ts", "value"))
+        qualities = _optional(rows)
+    except (KeyError, TypeError):  # TypeError: a row that is no object
         tags, stamps, values, qualities = _row_by_row(rows, faults)
     paths, tag = _tags(tags, faults)
     number, form, text, inexact = _values(values, faults)
     return Columns(paths, tag, _stamps(stamps, faults), number, form, text, _qualities(qualities, faults), inexact, faults)
+
+
+def _optional(rows: list[Any]) -> list[Any] | None:
+    """The qualities of rows that are known to have all other fields; None if no row has one. Raises KeyError for a row with unknown fields."""
+    lengths = set(map(len, rows))
+    if lengths == {3}:
+        return None
+    if lengths == {4}:
+        return list(map(itemgetter("quality"), rows))
+    if lengths != {3, 4} or not set().union(*rows) <= _FIELDS:
+        raise KeyError
+    return [row.get("quality") for row in rows]
 
 
 def _row_by_row(rows: list[Any], faults: Faults) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
@@ -79,25 +83,37 @@ def _row_by_row(rows: list[Any], faults: Faults) -> tuple[list[Any], list[Any], 
 
 
 def _tags(tags: list[Any], faults: Faults) -> tuple[list[str], Int32s]:
-    if set(map(type, tags)) != {str}:
-        for n, tag in enumerate(tags):
-            if type(tag) is not str:
-                if tag is not _ABSENT:
-                    faults.add(n, "tag", f"a tag path is text, not {_type_name(tag)}")
-                tags[n] = None
+    texts = _texts(tags)
+    if texts is not None:
+        encoded = texts.dictionary_encode()
+        return encoded.dictionary.to_pylist(), np.asarray(encoded.indices.to_numpy(zero_copy_only=False))
+    for n, tag in enumerate(tags):
+        if type(tag) is not str:
+            if tag is not _ABSENT:
+                faults.add(n, "tag", f"a tag path is text, not {_type_name(tag)}")
+            tags[n] = None
     positions: dict[str | None, int] = {None: -1}
     paths = [path for path in dict.fromkeys(tags) if path is not None]
     positions.update(zip(paths, range(len(paths)), strict=True))
     return paths, np.fromiter(map(positions.__getitem__, tags), np.int32, len(tags))
 
 
+def _texts(values: list[Any]) -> pa.StringArray | None:
+    """None if they are not all texts. (Asking pyarrow is quicker than looking at the types first.)"""
+    try:
+        texts = pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        return None
+    return None if texts.null_count else texts
+
+
 def _stamps(stamps: list[Any], faults: Faults) -> Int64s:
-    types = set(map(type, stamps))
-    if types == {str}:
-        us, good = _parsed(stamps)
+    written = _texts(stamps)
+    if written is not None:
+        us, good = parse_stamps(written)
         if good.all():
             return us
-    elif types == {int}:
+    elif set(map(type, stamps)) == {int}:
         try:
             return np.array(stamps, np.int64)
         except OverflowError:

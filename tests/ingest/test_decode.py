@@ -7,6 +7,7 @@ import io
 import json
 import math
 import struct
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,99 @@ async def test_compressed_arrow_is_read_and_a_bomb_is_not(catalogue: Catalogue) 
     assert claims in good
     with pytest.raises(TooLarge, match="unpacks"):
         await decode(good.replace(claims, struct.pack("<q", 1 << 50)), ARROW, catalogue, LIMITS)
+
+
+def views_of_one_text(text: bytes, count: int) -> pa.Array:
+    """All of them of the same bytes: pyarrow writes a view as it is."""
+    _, view, content = pa.array([text.decode()], pa.string_view()).buffers()
+    return pa.Array.from_buffers(pa.string_view(), count, [None, pa.py_buffer(view.to_pybytes()[:16] * count), content])
+
+
+@pytest.mark.parametrize("column", ["tag", "value"])
+@pytest.mark.parametrize("form", ["dictionary", "views"])
+async def test_texts_that_share_their_bytes_are_no_bomb(catalogue: Catalogue, column: str, form: str) -> None:
+    """20 000 times the same 60 000 bytes: 20 kB to send, and 1.2 GB to hold."""
+    count, text = 20_000, "x" * 60_000
+    same = pa.array(np.zeros(count, np.int8))
+    texts = views_of_one_text(text.encode(), count) if form == "views" else pa.DictionaryArray.from_arrays(same, [text])
+    ts = pa.array(np.arange(TS, TS + count), pa.timestamp("us", tz="UTC"))
+    columns = {"tag": pa.array(["b/text"] * count).dictionary_encode(), "value": np.zeros(count)} | {column: texts}
+    body = arrow_body(options=pa.ipc.IpcWriteOptions(compression="zstd"), ts=ts, **columns)
+    assert len(body) < 100_000
+    before = pa.total_allocated_bytes()
+    if (column, form) == ("tag", "dictionary"):
+        # each path is looked at once
+        with pytest.raises(BadSamples):
+            await decode(body, ARROW, catalogue, LIMITS)
+    else:
+        with pytest.raises(TooLarge, match="1200000000 bytes"):
+            await decode(body, ARROW, catalogue, LIMITS)
+    assert pa.total_allocated_bytes() - before < 10 << 20
+
+
+TEXT_TYPES = [pa.string(), pa.large_string(), pa.string_view()]
+
+
+@pytest.mark.parametrize("kind", [*TEXT_TYPES, *(pa.dictionary(pa.int8(), kind) for kind in TEXT_TYPES)], ids=str)
+async def test_texts_of_any_arrow_type(catalogue: Catalogue, kind: pa.DataType) -> None:
+    def texts(*values: str | None) -> pa.Array:
+        if not pa.types.is_dictionary(kind):
+            return pa.array(values, kind)
+        entries = [value for value in values if value is not None]
+        indices = [None if value is None else entries.index(value) for value in values]
+        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), pa.array(entries, kind.value_type))
+
+    ts = pa.array([TS, TS + 1, TS + 2], pa.timestamp("us"))
+    body = arrow_body(tag=texts("k/a", "k/b", "k/a"), ts=ts, value=texts("off", None, "a state that is longer than a view"))
+    samples = await decode(body, ARROW, catalogue, LIMITS)
+    assert [catalogue.by_id(tag_id).path for tag_id in samples.tag_id.tolist()] == ["k/a", "k/b", "k/a"]
+    assert samples.text is not None
+    assert samples.text.to_pylist() == ["off", None, "a state that is longer than a view"]
+    assert samples.quality.tolist() == [192, 0, 192]
+
+
+@pytest.mark.parametrize("entries", TEXT_TYPES, ids=str)
+async def test_batches_with_dictionaries_of_their_own(catalogue: Catalogue, entries: pa.DataType) -> None:
+    """Together they have more entries than the indices can tell apart."""
+    sink = pa.BufferOutputStream()
+    paths = [[f"own/{batch}/{n}" for n in range(100)] for batch in range(3)]
+    ts = pa.array(np.arange(TS, TS + 100), pa.timestamp("us"))
+    batches = [
+        pa.record_batch(
+            {
+                "tag": pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), pa.array(some, entries)),
+                "ts": ts,
+                "value": np.zeros(100),
+            }
+        )
+        for some in paths
+    ]
+    with pa.ipc.new_stream(sink, batches[0].schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    samples = await decode(sink.getvalue().to_pybytes(), ARROW, catalogue, LIMITS)
+    assert [catalogue.by_id(tag_id).path for tag_id in samples.tag_id.tolist()] == [path for some in paths for path in some]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mantissas=st.lists(st.integers(-(10**18) + 1, 10**18 - 1), min_size=1, max_size=30), scale=st.integers(0, 18))
+async def test_decimals_are_the_nearest_float64(catalogue: Catalogue, mantissas: list[int], scale: int) -> None:
+    decimals = [Decimal(mantissa).scaleb(-scale) for mantissa in mantissas]
+    ts = pa.array(np.arange(TS, TS + len(decimals)), pa.timestamp("us"))
+    body = arrow_body(tag=["d/e"] * len(decimals), ts=ts, value=pa.array(decimals, pa.decimal128(38, scale)))
+    assert (await decode(body, ARROW, catalogue, LIMITS)).value.tolist() == [float(number) for number in decimals]
+
+
+async def test_unsigned_integers_beyond_all_others_are_faults(catalogue: Catalogue) -> None:
+    most = pa.array([2**64 - 1], pa.uint64())
+    ts = pa.array([TS], pa.timestamp("us"))
+    for column, body in (
+        ("quality", arrow_body(tag=["u/a"], ts=ts, value=[1.0], quality=most)),
+        ("tag_id", arrow_body(tag_id=most, ts=ts, value=[1.0])),
+    ):
+        with pytest.raises(BadSamples) as caught:
+            await decode(body, ARROW, catalogue, LIMITS)
+        assert [(fault.row, fault.column) for fault in caught.value.faults] == [(0, column)]
 
 
 async def test_a_column_of_nulls_without_end_is_refused(catalogue: Catalogue) -> None:
