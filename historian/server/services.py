@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -52,6 +53,8 @@ class Services:
     backfills: Pool
     metrics: Metrics
     bodies: BodyBudget = field(init=False)
+    #: parsing makes many times a body's size in objects, and has one core at a time anyway: large bodies wait for each other
+    decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     #: open streams: WebSocket connections and chunked responses
     streams: int = 0
     stopping: bool = False

@@ -55,10 +55,12 @@ class HubCounts:
 class Hub:
     """Hands each notice to all subscribers, and retains the last ones for streams that resume.
 
-    `retain_bytes` bounds what is retained, beyond a floor of `MIN_RETAINED` notices.
+    `retain_bytes` bounds what is retained, beyond a floor of `MIN_RETAINED` notices, or of `MIN_RETAINED_BYTES` if they are large: by what is retained, late
+    notices are put in order, and no writer is behind others by as much as that.
     """
 
     MIN_RETAINED = 64
+    MIN_RETAINED_BYTES = 128 << 20
 
     def __init__(self, *, retain_bytes: int = 64 << 20, now_s: float | None = None) -> None:
         self._subscribers: dict[int, Subscriber] = {}
@@ -133,7 +135,8 @@ class Hub:
     def _retain(self, entry: Entry) -> None:
         self._retained.append(entry)
         self._retained_bytes += entry.notice.samples.nbytes
-        while self._retained_bytes > self._retain_bytes and len(self._retained) > self.MIN_RETAINED:
+        most = max(self._retain_bytes, self.MIN_RETAINED_BYTES)
+        while self._retained_bytes > self._retain_bytes and (len(self._retained) > self.MIN_RETAINED or self._retained_bytes > most):
             gone = self._retained.popleft()
             self._retained_bytes -= gone.notice.samples.nbytes
             self._forgotten = gone.cursor

@@ -31,7 +31,7 @@ SELECT xid::text::int8 AS xid, position, content FROM historian.ledger_content
 WHERE xid = ANY($1::text[]::xid8[]) ORDER BY position
 """
 #: contents fetched at once: bounds memory when there is much to catch up on
-_FETCHED_AT_ONCE = 64
+_FETCHED_AT_ONCE = 8
 
 
 class Sweep:

@@ -89,6 +89,17 @@ def test_a_cursor_goes_on_behind_its_entry_as_long_as_all_is_retained() -> None:
     assert hub.since(hub.cursor + 1) is None, "a cursor of the future is none of this hub's"
 
 
+def test_large_notices_are_not_retained_beyond_the_bound() -> None:
+    hub = Hub(retain_bytes=1000)
+    hub.MIN_RETAINED_BYTES = 50_000
+    before = hub.cursor
+    for n in range(Hub.MIN_RETAINED):
+        hub.publish(notice(n, n, {(1, ts) for ts in range(1000)}))
+        assert hub.retained_bytes <= 50_000
+    assert hub.since(before) is None
+    assert hub.since(hub.cursor - 1) is not None
+
+
 def test_cursors_grow_over_restarts_and_are_exact_in_javascript() -> None:
     first = Hub(now_s=1_800_000_000)
     for n in range(100):
