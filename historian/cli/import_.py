@@ -10,15 +10,12 @@ import glob
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from historian.cli.options import Token, Url
 from historian.schema.errors import BadInput
-
-if TYPE_CHECKING:
-    from historian.ingest.files import Plan
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -60,7 +57,7 @@ def import_files(
     text: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A column or tag that is text, even where it looks like numbers.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look through the files, and say what is in them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look through the files, and say how they are understood.")] = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
@@ -71,6 +68,7 @@ def import_files(
             raise typer.BadParameter("is one character, or tab", param_hint="--delimiter")
     if decimal not in (None, ".", ","):
         raise typer.BadParameter("is . or ,", param_hint="--decimal")
+    from historian.cli.import_preview import preview
     from historian.cli.import_report import Reporter
     from historian.cli.importer import Importer
     from historian.ingest.files import FileOptions
@@ -97,7 +95,7 @@ def import_files(
             plans = importer.look_through(paths, options)
             if dry_run:
                 for plan in plans:
-                    typer.echo(_described(plan))
+                    typer.echo(preview(plan))
                 return
             importer.send(plans)
         except KeyboardInterrupt:
@@ -123,12 +121,3 @@ def _paths(files: list[str]) -> list[Path]:
             raise BadInput(f"no file matches {name}")
         found.update(dict.fromkeys(matching))
     return list(found)
-
-
-def _described(plan: Plan) -> str:
-    from historian.query.times import format_time
-
-    notes = "".join(f"; {note}" for note in plan.notes)
-    span = f", {format_time(plan.span[0])} to {format_time(plan.span[1])}" if plan.span else ""
-    tags = ", ".join(plan.tags[:3]) + (", …" if len(plan.tags) > 3 else "")
-    return f"{plan.path}: {plan.layout}, {plan.samples} samples of {len(plan.tags)} tags ({tags}){span}{notes}"

@@ -93,6 +93,14 @@ class Importer:
                 tasks.add(asyncio.create_task(self._post(http, plan, chunk, outcome)))
             while tasks:
                 tasks = await _some_done(tasks)
+        except (Unavailable, Busy):
+            raise
+        except HistorianError as error:
+            # the others may arrive: what is said to be stored is all that is
+            await asyncio.gather(*tasks, return_exceptions=True)
+            there = outcome.stood + outcome.new + outcome.replayed
+            error.args = (f"{error}\nOf this file {f'{there} of {plan.samples} samples are' if there else 'nothing is'} stored",)
+            raise
         finally:
             for task in tasks:
                 task.cancel()

@@ -55,6 +55,9 @@ def parse(body: bytes | memoryview, limits: DecodeLimits) -> Columns:
     if table is None or rejected:
         faults.raise_if_any()
     assert table is not None
+    if table.num_rows and _is_open(body, table.column(names[-1])[-1].as_py()):
+        faults.add(table.num_rows - 1, names[-1], "begins with a quote that is never closed, and takes in all that follows")
+        faults.raise_if_any()
     cells = {name: table.column(name).combine_chunks() for name in names}
     cells = {name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for name, column in cells.items()}
     count = table.num_rows
@@ -95,6 +98,15 @@ def parse(body: bytes | memoryview, limits: DecodeLimits) -> Columns:
         faults.add_all(_mask(cells["tag_id"].is_null()), "tag_id", "is empty")
         tag = np.where(wrong, -1, ids).astype(np.int32)
     return Columns(paths, tag, us, number, form, text, quality, inexact, faults)
+
+
+def _is_open(body: bytes | memoryview, last: str | None) -> bool:
+    """Whether the body ends within quotes, by its last cell. Arrow does not mind, and makes the lines that follow a part of the cell."""
+    if last is None or "\n" not in last:
+        return False
+    # a cell that is closed has its other quote behind it; a row has three cells at least
+    written = b',"' + last.replace('"', '""').encode()
+    return bytes(body[-len(written) :]) == written
 
 
 def _header(body: bytes | memoryview) -> list[str]:

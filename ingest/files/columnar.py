@@ -107,6 +107,9 @@ def _simple(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = []
     for column in batch.columns:
         if pa.types.is_dictionary(column.type):
+            entries = column.dictionary
+            # there is no way from views
+            column = pa.DictionaryArray.from_arrays(column.indices, entries.cast(pa.string()) if _is_text(entries.type) else entries)
             column = column.dictionary_decode()
         if _is_text(column.type) or pa.types.is_null(column.type):
             column = column.cast(pa.string())

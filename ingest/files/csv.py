@@ -5,11 +5,13 @@ A row of data is known by its number, from 0; `where` finds the line of the file
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -41,11 +43,10 @@ class CsvSource:
             raise BadInput("the file is empty")
         if encoding is None:
             encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        self.encoding = encoding
+        # by one name, however it is called: it is a part of the file's identity
+        self.encoding = encoding = _canonical(encoding)
         try:
             text = io.TextIOWrapper(io.BytesIO(head), encoding, errors="strict", newline="").read()
-        except LookupError:
-            raise BadInput(f"there is no encoding {encoding!r}; there are utf-8, cp1252, latin-1, utf-16 and others") from None
         except UnicodeDecodeError as error:
             if error.start < len(head) - 4:
                 raise _undecodable(encoding) from None
@@ -92,17 +93,35 @@ class CsvSource:
                         strings_can_be_null=True,
                     ),
                 )
+                last = None
                 for batch in reader:
                     self.fraction = raw.tell() / size
+                    if len(batch):
+                        last = batch.column(-1)[-1].as_py()
                     yield batch
             except pa.ArrowInvalid as error:
-                if "Empty CSV" in str(error):
+                # the second: a header without an end of line
+                if "Empty CSV" in str(error) or "Could not skip" in str(error):
                     return
                 raise self._explained(error) from None
             except UnicodeDecodeError:
                 raise _undecodable(self.encoding) from None
             except OSError as error:
                 raise BadInput(f"cannot be read: {error}") from None
+        if last is not None and "\n" in last:
+            self._check_quotes()
+
+    def _check_quotes(self) -> None:
+        """A file may not end within quotes. Arrow does not mind, and makes the lines that follow a part of the cell. Raises BadInput."""
+        end, closed = "the end", True
+        # a cell beyond all measure is told by who looks at the cells
+        with suppress(csv.Error), self._bytes() as stream, io.TextIOWrapper(stream, self.encoding, newline="") as text, _long_cells():
+            reader = csv.reader(itertools.chain(text, ["\n", end]), delimiter=self.delimiter)
+            begins = following = 1
+            for cells in reader:
+                begins, following, closed = following, reader.line_num + 1, cells == [end]
+        if not closed:
+            raise BadInput(f"the row that begins in line {begins} has a quote that is never closed, and takes in all that follows")
 
     def where(self, row: int) -> str:
         """Where a row stands, in words."""
@@ -130,17 +149,13 @@ class CsvSource:
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """The rows of data, each with the line on which it ends."""
-        before = csv.field_size_limit(_MAX_CELL)
-        try:
-            with self._bytes() as stream, io.TextIOWrapper(stream, self.encoding, newline="") as text:
-                for _ in range(self._header_lines):
-                    text.readline()
-                reader = csv.reader(text, delimiter=self.delimiter)
-                for cells in reader:
-                    if cells:
-                        yield reader.line_num + self._header_lines, cells
-        finally:
-            csv.field_size_limit(before)
+        with self._bytes() as stream, io.TextIOWrapper(stream, self.encoding, newline="") as text, _long_cells():
+            for _ in range(self._header_lines):
+                text.readline()
+            reader = csv.reader(text, delimiter=self.delimiter)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num + self._header_lines, cells
 
     def _bytes(self) -> IO[bytes]:
         try:
@@ -153,6 +168,15 @@ class CsvSource:
             raise BadInput(f"cannot be read: {error.strerror or error}") from None
 
 
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    before = csv.field_size_limit(_MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _some(stream: IO[bytes], size: int) -> bytes:
     try:
         parts = []
@@ -162,6 +186,16 @@ def _some(stream: IO[bytes], size: int) -> bytes:
         return b"".join(parts)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         raise BadInput(f"cannot be read: {error}") from None
+
+
+def _canonical(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        # such as base64, which is no encoding of text
+        "".encode(name)
+    except LookupError:
+        raise BadInput(f"there is no encoding {encoding!r}; there are utf-8, cp1252, latin-1, utf-16 and others") from None
+    return "utf-8-sig" if name == "utf-8" else name
 
 
 def _undecodable(encoding: str) -> BadInput:

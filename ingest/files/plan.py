@@ -104,6 +104,22 @@ class Plan:
     def layout(self) -> str:
         return self.columns.layout
 
+    @property
+    def types(self) -> list[Type]:
+        """Of the tags, in their order."""
+        return list(self._types)
+
+    def recognised(self) -> dict[str, str]:
+        """How the file was understood, in words, for those who look before they import."""
+        form, zone = self._times.form.name, self._times.zone
+        local = f", {zone.name if zone else 'UTC'} where there is no offset" if self._local else ""
+        found = {"times": f"column {self._source.names[self.columns.time]!r}, {form}{local}"}
+        if isinstance(self._source, CsvSource):
+            delimiter = "tab" if self._source.delimiter == "\t" else repr(self._source.delimiter)
+            encoding = self._source.encoding.removesuffix("-sig").upper()
+            found["cells"] = f"{delimiter} between them, decimal mark {self._cells.decimal!r}, {encoding}"
+        return found
+
     def chunks(self, done: Callable[[int], bool] = lambda seq: False) -> Generator[Chunk, None, None]:
         """The chunks that are not done, in their order. Raises BadInput if the file has changed since it was looked through."""
         parts = self._parts()
@@ -157,7 +173,7 @@ class Plan:
         # whichever way it is written, with blanks around it or without
         names = {code: name.strip() for name, code in self._codes.items()}
         self._types = tally.types(
-            [names[code] for code in range(len(self.tags))], "tag" if self._is_long else "column", self._cells.decimal
+            [names[code] for code in range(len(self.tags))], "tag" if self._is_long else "column", self._cells.decimal, self._options.texts
         )
         self._local = local
         parts = self._parts()
@@ -347,7 +363,7 @@ class Plan:
             "prefix": self.prefix,
             "layout": self.layout,
             "time": [self.columns.time, self._times.form.name],
-            "tz": self._times.zone.name if self._local and self._times.zone is not None else None,
+            "tz": self._times.zone.name if self._local and self._times.zone is not None and self._times.zone.name != "UTC" else None,
             "csv": [csv.delimiter, csv.encoding, self._cells.decimal] if csv is not None else None,
             "nulls": sorted({word.strip().lower() for word in options.nulls}),
             "texts": sorted(set(options.texts)),

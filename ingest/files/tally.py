@@ -5,6 +5,7 @@ A column that mixes numbers and words is refused rather than guessed at, and so 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +19,8 @@ from historian.schema.samples import Int64s
 
 Type = Literal["number", "bool", "text"]
 TYPES: tuple[Type, ...] = ("number", "bool", "text")
+#: 1.234,5 and 1'234: a number for those who wrote it
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:([.,'’ \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
 
 
 @dataclass(slots=True)
@@ -42,8 +45,11 @@ class Tally:
                 row = position if rows is None else int(rows[position])
                 self.seen[tag, form] = (first_row + row, str(column[row].as_py())[:60])
 
-    def types(self, names: Sequence[str], what: str, decimal: str) -> list[Type]:
-        """The type of each tag. Raises FaultyRow for values that do not go together; there the tags are called by these names, `what` is column or tag."""
+    def types(self, names: Sequence[str], what: str, decimal: str, texts: Sequence[str]) -> list[Type]:
+        """The type of each tag. Raises FaultyRow for values that do not go together; there the tags are called by these names, `what` is column or tag.
+
+        `texts` are text, whatever they look like.
+        """
         types: list[Type] = []
         wrong = COMMA if decimal == "." else POINT
         for tag, found in enumerate(self._bits(len(names))):
@@ -58,6 +64,13 @@ class Tally:
                 raise FaultyRow(
                     row,
                     f"{what} {name!r} is {shown!r}: is that a decimal {'comma' if wrong == COMMA else 'point'}? Then say --decimal '{'.' if decimal == ',' else ','}'",
+                )
+            if found & TEXT and name not in texts and _GROUPED.fullmatch(self.seen[tag, TEXT][1].strip()):
+                row, shown = self.seen[tag, TEXT]
+                raise FaultyRow(
+                    row,
+                    f"{what} {name!r} is {shown!r}: numbers with marks between their thousands are not read; write them without,"
+                    f" or say --text {name!r} if it is text",
                 )
             if found & TEXT and found & (NUMBER | INFINITE):
                 row, shown = self.seen[tag, TEXT]

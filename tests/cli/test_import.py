@@ -316,7 +316,40 @@ def test_a_dry_run_needs_no_server_and_says_what_there_is(tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("time,x,y\n2026-01-01 00:00,1,2\n2026-01-01 01:00,1,2\n")
     done = run("import", tmp_path / "a.csv", "--dry-run", "--prefix", "p", "--url", "http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
-    assert "a.csv: wide, 4 samples of 2 tags (p/x, p/y), 2026-01-01T00:00:00Z to 2026-01-01T01:00:00Z" in done.stdout
+    assert "a.csv: wide, 4 samples of 2 tags, 2026-01-01T00:00:00Z to 2026-01-01T01:00:00Z" in done.stdout
+
+
+def test_a_dry_run_shows_how_files_are_understood(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Zeit;Druck;an;Phase\n1.2.2026 10:00;;true;mash\n1.2.2026 10:01;1,5;false;lauter\n")
+    (tmp_path / "b.csv").write_text("tag,ts,value\nx,1767225600,1\ny/z,1767225600,\n")
+    done = run("import", tmp_path / "a.csv", tmp_path / "b.csv", "--dry-run", "--prefix", "p", "--tz", "Europe/Berlin")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        "  times: column 'Zeit', day.month.year, Europe/Berlin where there is no offset",
+        "  cells: ';' between them, decimal mark ',', UTF-8",
+        "  p/Druck  number  2026-02-01T09:01:00Z  1.5",
+        "  p/an     bool    2026-02-01T09:00:00Z  true",
+        "  p/Phase  text    2026-02-01T09:00:00Z  'mash'",
+        f"{tmp_path}/b.csv: long, 2 samples of 2 tags, 2026-01-01T00:00:00Z to 2026-01-01T00:00:00Z",
+        "  times: column 'ts', s",
+        "  cells: ',' between them, decimal mark '.', UTF-8",
+        "  p/x    number  2026-01-01T00:00:00Z  1.0",
+        "  p/y/z  number  2026-01-01T00:00:00Z  none",
+    ]
+
+
+def test_a_refusal_amid_a_file_says_what_of_it_is_stored(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    with Client(server.url) as client:
+        client.define([{"path": "good", "kind": "float"}, {"path": "count", "kind": "int"}])
+    # two columns: the fault is in the third chunk
+    rows = [f"{1_767_225_600 + n},{n},{n if n != 60_000 else 0.5}\n" for n in range(150_000)]
+    (tmp_path / "a.csv").write_text("time,good,count\n" + "".join(rows))
+    done = historian_import(server, tmp_path / "a.csv", code=1)
+    assert "the server refuses tag 'count' at 2026-01-01T16:40:00Z: value is no whole number" in done.stderr
+    told = re.search(r"Of this file (\d+) of 300000 samples are stored", done.stderr)
+    assert told is not None, done.stderr
+    assert int(told[1]) == len(stored(server.url, "#")) > 0
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,24 @@ async def test_rows_of_csv_with_too_few_cells_are_named(catalogue: Catalogue) ->
     assert [fault.row for fault in caught.value.faults] == [1, 3]
 
 
+@pytest.mark.parametrize("cell", ['"x', '"two\nlines', '"say ""hi""', '"'])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+async def test_a_quote_that_is_never_closed_does_not_take_in_the_rows_that_follow(catalogue: Catalogue, cell: str, end: str) -> None:
+    body = f'tag,ts,value\nq/a,{TS},"closed\n"\nq/a,{TS + 1},{cell}\nq/a,{TS + 2},z{end}'.encode()
+    with pytest.raises(BadSamples, match="never closed") as caught:
+        await decode(body, CSV, catalogue, LIMITS)
+    assert [fault.row for fault in caught.value.faults] == [1]
+
+
+async def test_a_last_cell_of_several_lines_is_good(catalogue: Catalogue) -> None:
+    for cell in ("two\nlines", 'ends "so"\n', "\n", "\n\n", '"\n"\n', ',"\n', '\n,"\n,"\n'):
+        for end in ("", "\n", "\r\n", "\n\n"):
+            quoted = cell.replace('"', '""')
+            samples = await decode(f'tag,ts,value\nq/a,{TS},"{quoted}"{end}'.encode(), CSV, catalogue, LIMITS)
+            assert samples.text is not None
+            assert samples.text.to_pylist() == [cell]
+
+
 async def test_tags_are_not_made_where_the_server_makes_none(catalogue: Catalogue) -> None:
     body = json.dumps({"samples": [{"tag": "no/tag", "ts": TS, "value": 1}]}).encode()
     with pytest.raises(BadSamples, match="makes none"):

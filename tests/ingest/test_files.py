@@ -210,14 +210,29 @@ def test_what_is_no_csv(tmp_path: Path, data: bytes, words: str) -> None:
     assert words in fault(written(tmp_path, data))
 
 
+@pytest.mark.parametrize("cell", ['"1', '"two\nlines', '"say ""hi""', '"'])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_quote_that_is_never_closed_does_not_take_in_the_rows_that_follow(tmp_path: Path, cell: str, end: str) -> None:
+    rows = f'time,x\n{T[0]},"closed\n"\n\n{T[1]},{cell}\n{T[2]},2{end}'
+    assert "line 5 has a quote that is never closed" in fault(written(tmp_path, rows))
+    assert "line 5 has a quote that is never closed" in fault(written(tmp_path, gzip.compress(rows.encode()), "a.csv.gz"))
+
+
+def test_a_last_cell_of_several_lines_is_good(tmp_path: Path) -> None:
+    for end in ("", "\n"):
+        path = written(tmp_path, f'time,x,y\n{T[0]},1,"two\nlines\n"{end}')
+        assert read(path) == [("x", 0, 1.0, None), ("y", 0, "two\nlines\n", None)]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in fault(tmp_path / "a.csv")
 
 
 def test_a_header_without_rows_is_a_file_without_samples(tmp_path: Path) -> None:
-    plan = examine(written(tmp_path, "time,x\n"), FileOptions())
-    assert (plan.samples, plan.counts, list(plan.chunks())) == (0, [], [])
-    assert plan.notes == ["has no rows"]
+    for header in ("time,x\n", "time,x"):
+        plan = examine(written(tmp_path, header), FileOptions())
+        assert (plan.samples, plan.counts, list(plan.chunks())) == (0, [], [])
+        assert plan.notes == ["has no rows"]
 
 
 # ── values
@@ -281,6 +296,13 @@ def test_numbers_and_words_in_one_column_are_refused_with_what_to_do(tmp_path: P
     assert [sample[2] for sample in read(path, texts=("x",))] == ["1", "I/O Timeout", "2"]
     long = written(tmp_path, f"tag,ts,value\nx,{T[0]},1\nx,{T[1]},true\n")
     assert "line 3: tag 'x' is true, and a number elsewhere" in fault(long)
+
+
+@pytest.mark.parametrize("cell", ["1.234,5", "1'234.5", "-1 234 567", "1.234.567", "1\u00a0234,5"])
+def test_numbers_with_marks_between_their_thousands_are_no_text(tmp_path: Path, cell: str) -> None:
+    path = written(tmp_path, f"time;x\n{T[0]};{cell}\n")
+    assert "marks between their thousands are not read" in fault(path)
+    assert read(path, texts=("x",)) == [("x", 0, cell, None)]
 
 
 @pytest.mark.parametrize("word", ["inf", "-Infinity", "1e400", "+inf"])
