@@ -29,6 +29,8 @@ STEPPED: frozenset[Kind] = frozenset({"bool", "digital", "text"})
 MAX_UNIT = 64
 MAX_DESCRIPTION = 1024
 MAX_STATES = 4096
+#: in one question to the catalogue
+MAX_WILDCARDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,10 @@ class Catalogue:
 
     async def resolve(self, names: Iterable[str]) -> list[Tag]:
         """The tags of paths and wildcards, each once, in the order asked for. Raises UnknownTag for paths (not wildcards) without a tag, BadInput."""
-        names = list(names)
+        names = list(dict.fromkeys(names))
+        if sum(map(is_wildcard, names)) > MAX_WILDCARDS:
+            # each looks at the whole catalogue
+            raise BadInput(f"{sum(map(is_wildcard, names))} wildcards; at most {MAX_WILDCARDS} at a time")
         if any(is_wildcard(name) or check_path(name) not in self._by_path for name in names):
             await self.refresh()
         found: dict[int, Tag] = {}

@@ -47,7 +47,8 @@ def _check_host(request: web.Request, settings: Settings) -> None:
     if not settings.on_loopback:
         # the token, or the operator's word that none is needed, guards it there
         return
-    host = _host_of(request.headers.get("Host", ""))
+    # bytes that are no text must not reach the answer
+    host = _host_of(request.headers.get("Host", "").encode("ascii", "replace").decode())
     if is_loopback(host) or host in {name.lower() for name in settings.allowed_hosts}:
         return
     raise Forbidden(f"this server is not known as {host[:100]!r}; behind a proxy, start it with --allowed-host {host[:100] or 'NAME'}")
@@ -57,6 +58,7 @@ def _check_origin(request: web.Request, settings: Settings) -> None:
     origin = request.headers.get("Origin")
     if origin is None or origin in settings.allowed_origins:
         return
+    origin = origin.encode("ascii", "replace").decode()
     try:
         netloc = urlsplit(origin).netloc
     except ValueError:
@@ -87,7 +89,7 @@ def _check_token(request: web.Request, settings: Settings) -> None:
     offered = _offered_token(request)
     if offered is None:
         raise Unauthorized("this server wants a token: Authorization: Bearer …")
-    if not hmac.compare_digest(offered.encode(), settings.token.get_secret_value().encode()):
+    if not hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), settings.token.get_secret_value().encode()):
         raise Unauthorized("this is not the server's token")
 
 

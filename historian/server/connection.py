@@ -7,24 +7,42 @@ answer, and a broken one no reason. Here the answer is written first.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+import orjson
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import ContentLengthError
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
 
 from historian.schema.errors import BadInput
 
+log = logging.getLogger(__name__)
 
-class HalfCloseHandler(RequestHandler):
+#: a connection that has not brought a whole request by then is closed
+_FIRST_REQUEST_S = 30.0
+
+
+class ConnectionHandler(RequestHandler):
     """aiohttp's protocol of one connection, except for the end of what the client sends."""
 
-    __slots__ = ("_newest",)
+    __slots__ = ("_half_closed", "_newest")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: the body of the newest request, while it may be unfinished
         self._newest: StreamReader | None = None
+        self._half_closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # aiohttp's own limit begins with the first request
+        asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if not self._request_count and self.transport is not None:
+            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -48,16 +66,49 @@ class HalfCloseHandler(RequestHandler):
             self._newest.feed_eof()
         if self._current_request is None and not self._messages and (self._waiter is not None or not self._request_count):
             return False  # idle
-        # no further request: close when this one is answered
-        self.close()
+        # no further request: closed when those that are here are answered
+        self._half_closed = True
         return True
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        if self._half_closed and not self._messages:
+            self.close()
+        return finished
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What aiohttp's parser refuses, and what nobody foresaw: a problem document as for any other fault."""
+        if status >= 500:
+            log.error("a request from %s failed", request.remote, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: it can only be cut off")
+        title = "Internal error" if status >= 500 else "Malformed request"
+        detail = "the server failed to answer this; its log says why"
+        if status < 500:
+            told = (message or "").splitlines()[0] if message else ""
+            detail = f"this is no HTTP/1.1 request that can be read: {told[:200].encode('ascii', 'replace').decode()}"
+        document = {
+            "type": f"urn:historian:problem:{'internal' if status >= 500 else 'bad-input'}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+        }
+        response = web.Response(
+            status=status, body=orjson.dumps(document), content_type="application/problem+json", headers={"Server": "historian"}
+        )
+        response.force_close()
+        return response
 
 
 def protocol_factory(server: web.Server) -> Any:
     """What `loop.create_server` wants: makes the protocol of each connection of an aiohttp server."""
     loop = asyncio.get_running_loop()
 
-    def make() -> HalfCloseHandler:
-        return HalfCloseHandler(server, loop=loop, **server._kwargs)
+    def make() -> ConnectionHandler:
+        return ConnectionHandler(server, loop=loop, **server._kwargs)
 
     return make

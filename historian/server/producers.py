@@ -22,7 +22,8 @@ async def producer(request: web.Request) -> web.Response:
     """The producer's batches as inclusive ranges of seqs."""
     name = check_producer(request.match_info["name"])
     with translated():
-        rows = await request.app[SERVICES].reads.fetch(_RANGES, name)
+        async with request.app[SERVICES].reading() as conn:
+            rows = await conn.fetch(_RANGES, name)
     if not rows:
         raise NotFound(f"producer {name!r} has committed nothing")
     answer = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -10,13 +12,16 @@ from aiohttp import web
 from historian.ingest.batching import Batcher
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue
-from historian.schema.connection import Pool
+from historian.schema.connection import Connection, Pool
 from historian.schema.errors import Busy
 from historian.schema.migrate import SchemaStatus
 from historian.server.metrics import Metrics
 from historian.settings import Settings
 from historian.stream.hub import Hub
 from historian.stream.sweep import Sweep
+
+#: for a connection to the database, when all are in use
+_WAIT_S = 10.0
 
 
 class BodyBudget:
@@ -58,6 +63,20 @@ class Services:
     #: open streams: WebSocket connections and chunked responses
     streams: int = 0
     stopping: bool = False
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection of `reads`. Raises Busy if all are in use for long, Unavailable."""
+        try:
+            conn = await self.reads.acquire(timeout=_WAIT_S)
+        except TimeoutError:
+            raise Busy(
+                f"{self.settings.read_connections} queries are being answered, and no more can be; ask again in a moment", retry_after=5
+            ) from None
+        try:
+            yield conn
+        finally:
+            await self.reads.release(conn)
 
     def __post_init__(self) -> None:
         self.bodies = BodyBudget(self.settings.max_bodies)

@@ -18,7 +18,7 @@ async def get_snapshot(request: web.Request) -> web.Response:
     form = formats.by_name(given["format"]) if "format" in given else formats.choose(request.headers.get("Accept"))
     tags = await services.catalogue.resolve([given.get("match", "#")])
     with translated():
-        async with services.reads.acquire() as conn:
+        async with services.reading() as conn:
             samples = await read_snapshot(conn, tags)
     encoder = form.encoder(tags)
     body = encoder.start() + encoder.write(samples) + encoder.finish()

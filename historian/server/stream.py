@@ -194,7 +194,6 @@ async def _chunked(request: web.Request) -> web.StreamResponse:
             log.warning("a stream was cut off: %s", as_problem(error, "GET /v1/stream"))
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionResetError("the stream was cut off") from error
     finally:
         request.app[TASKS].discard(task)
         if coming is not None:

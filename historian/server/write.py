@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import nullcontext
 from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 
-from historian.ingest.decode import LARGE, DecodeLimits, decode
+from historian.ingest.decode import DecodeLimits, decode
 from historian.schema.errors import BadInput
 from historian.schema.ledger import Batch, check_producer, check_seq
 from historian.server.body import read_body
@@ -50,8 +49,7 @@ async def write(request: web.Request) -> web.Response:
     content_type = request.headers.get("Content-Type", "")
     limits = DecodeLimits(max_samples=settings.max_batch_samples, create_tags=settings.create_tags)
     async with read_body(request) as body:
-        async with services.decoders if len(body) > LARGE else nullcontext():
-            samples = await decode(body, content_type, services.catalogue, limits)
+        samples = await decode(body, content_type, services.catalogue, limits, services.decoders)
         receipt = await services.batcher.submit(Batch(producer, seq, samples))
     answer = {"producer": receipt.producer, "seq": receipt.seq, "samples": receipt.samples, "xid": receipt.xid}
     headers = {REPLAYED: "true"} if receipt.replayed else None

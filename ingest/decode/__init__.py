@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from email.message import Message
 
 from historian.ingest.decode import arrow, csv, json
@@ -17,7 +18,7 @@ from historian.schema.catalogue import Catalogue
 from historian.schema.errors import BadInput, UnsupportedMediaType
 from historian.schema.samples import Samples
 
-__all__ = ["CONTENT_TYPES", "LARGE", "DecodeLimits", "decode"]
+__all__ = ["CONTENT_TYPES", "DecodeLimits", "decode"]
 
 Parse = Callable[[bytes | memoryview, DecodeLimits], Columns]
 
@@ -29,11 +30,14 @@ _PARSERS: dict[str, Parse] = {
 CONTENT_TYPES = tuple(_PARSERS)
 
 #: bodies that are larger, or become larger, are parsed in a thread, so that others are served meanwhile
-LARGE = 256 << 10
+_LARGE = 256 << 10
 
 
-async def decode(body: bytes | memoryview, content_type: str, catalogue: Catalogue, limits: DecodeLimits) -> Samples:
+async def decode(
+    body: bytes | memoryview, content_type: str, catalogue: Catalogue, limits: DecodeLimits, turns: asyncio.Semaphore | None = None
+) -> Samples:
     """The samples of a body, in its order. Tags that it names and that do not exist are made, unless the limits say no, and only if all of the body is good.
+    Large bodies wait for one of `turns`: they become many times their size.
 
     Raises UnsupportedMediaType; BadInput for a body that is malformed as a whole, TooLarge for one with too many samples, and BadSamples, which names each
     faulty row; Unavailable. Rows count from 0. Nothing has been made or stored then.
@@ -44,9 +48,11 @@ async def decode(body: bytes | memoryview, content_type: str, catalogue: Catalog
         raise UnsupportedMediaType(f"{given}; this server takes {', '.join(CONTENT_TYPES)}")
     if not len(body):
         raise BadInput("the body is empty")
-    large = len(body) > LARGE or (parse is arrow.parse and arrow.unpacked_size(body, limits) > LARGE)
-    columns = await asyncio.to_thread(parse, body, limits) if large else parse(body, limits)
-    return await samples_of(columns, catalogue, limits)
+    large = len(body) > _LARGE or (parse is arrow.parse and arrow.unpacked_size(body, limits) > _LARGE)
+    if not large:
+        return await samples_of(parse(body, limits), catalogue, limits)
+    async with turns if turns is not None else nullcontext():
+        return await samples_of(await asyncio.to_thread(parse, body, limits), catalogue, limits)
 
 
 def _media_type(content_type: str) -> str:

@@ -48,6 +48,11 @@ async def samples_of(columns: Columns, catalogue: Catalogue, limits: DecodeLimit
         codes = np.searchsorted(ids, columns.tag).astype(np.int32) if ids else columns.tag
         codes[columns.tag < 0] = -1
         columns.tag = codes
+    if sum(tag is None for tag in tags) > limits.max_new_tags:
+        # each is checked, and made, one by one
+        raise TooLarge(
+            f"{sum(tag is None for tag in tags)} tags that the catalogue does not have; at most {limits.max_new_tags} in a body: define them first"
+        )
     faults = columns.faults
     _check_tags(columns, tags, limits, faults)
     kinds = _kinds(columns, tags)

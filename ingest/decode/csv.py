@@ -39,7 +39,7 @@ def parse(body: bytes | memoryview, limits: DecodeLimits) -> Columns:
         table = csv.read_csv(
             io.BytesIO(body),
             # in one thread rows have numbers
-            read_options=csv.ReadOptions(use_threads=False, block_size=4 << 20),
+            read_options=csv.ReadOptions(use_threads=False, block_size=4 << 20, column_names=names, skip_rows=1),
             parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False

@@ -14,6 +14,7 @@ from historian.schema.errors import BadInput, TooLarge
 
 _CONTINUATION = 0xFFFFFFFF
 _DICTIONARY_BATCH = 2
+_V5 = 4  # of MetadataVersion: Arrow 1.0 and later
 _RECORD_BATCH = 3
 #: messages of a stream; each costs the reader some work
 _MAX_MESSAGES = 10_000
@@ -29,6 +30,7 @@ def check_sizes(body: memoryview, limits: DecodeLimits) -> int:
 
 def _check(body: memoryview, limits: DecodeLimits) -> int:
     at, rows, unpacked, messages = 0, 0, 0, 0
+    dictionaries: dict[int, int] = {}
     while at < len(body):
         messages += 1
         if messages > _MAX_MESSAGES:
@@ -48,12 +50,22 @@ def _check(body: memoryview, limits: DecodeLimits) -> int:
         length = message.number(3, "<q")
         if not 0 <= length <= len(body) - at:
             raise BadInput("the body is no sound Arrow IPC stream: it is cut off")
+        if message.number(0, "<h") < _V5 and message.has(4):
+            # Arrow 0.17 named a compression there, and the reader obeys it still
+            raise BadInput("the body is no sound Arrow IPC stream: a message of metadata version 4 has metadata of its own")
         header = message.table(2)
-        if kind == _DICTIONARY_BATCH:
-            header = header.table(1) if header is not None else None
+        dictionary = header if kind == _DICTIONARY_BATCH else None
+        if dictionary is not None:
+            header = dictionary.table(1)
         if kind in (_DICTIONARY_BATCH, _RECORD_BATCH) and header is not None:
             rows += header.number(0, "<q")
-            unpacked += _unpacked_size(header, body[at : at + length])
+            held = _unpacked_size(header, body[at : at + length])
+            if dictionary is not None:
+                # a delta is joined to what came before it, in a copy of both
+                number = dictionary.number(0, "<q")
+                held += dictionaries.get(number, 0) if dictionary.number(2, "<?") else 0
+                dictionaries[number] = held
+            unpacked += held
             if rows > 2 * limits.max_samples:
                 raise TooLarge(f"{rows} samples in a body; at most {limits.max_samples}: send it in parts, each with a seq of its own")
             if unpacked > limits.max_decoded:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class DecodeLimits:
     """`max_samples` of a body, `max_text` bytes of a text sample, `max_decoded` bytes that a compressed Arrow body may unpack to.
 
-    `create_tags`: whether tags that the catalogue does not have are made.
+    `max_new_tags` that one body may make. `create_tags`: whether tags that the catalogue does not have are made.
     """
 
     max_samples: int = 2_000_000
     max_text: int = 64 << 10
     max_decoded: int = 256 << 20
+    max_new_tags: int = 10_000
     create_tags: bool = True

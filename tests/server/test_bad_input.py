@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -234,6 +235,51 @@ async def test_compressed_bodies_are_taken(encoding: str, server: Server, http: 
     assert receipt["samples"] == 1
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_compressed_body_that_is_cut_off_stores_nothing(
+    encoding: str, server: Server, http: aiohttp.ClientSession, pool: Pool
+) -> None:
+    """CSV, whose part would read as a whole."""
+    body = b"tag,ts,value\n" + b"".join(b"bad/a,%d,%d\n" % (TS + n, n * 7919 % 100_003) for n in range(20_000))
+    packed = gzip.compress(body) if encoding == "gzip" else zstandard.ZstdCompressor().compress(body)
+    for part in (packed[: len(packed) // 2], packed[:-1], packed + b"rest"):
+        status, problem = await post(http, server, part, CSV, **{"Content-Encoding": encoding})
+        assert (status, problem["status"]) == (400, 400)
+    await assert_nothing_stored(http, server, pool)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_compressed_body_of_several_parts_is_read_whole(encoding: str, server: Server, http: aiohttp.ClientSession) -> None:
+    pack = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor().compress
+    body = pack(b"tag,ts,value\n") + pack(b"bad/a,%d,1\n" % TS) + pack(b"bad/a,%d,2\n" % (TS + 1))
+    status, receipt = await post(http, server, body, CSV, **{"Content-Encoding": encoding})
+    assert (status, receipt["samples"]) == (200, 2)
+
+
+async def test_several_requests_before_a_half_close_are_all_answered(server: Server, http: aiohttp.ClientSession) -> None:
+    body = json_body(GOOD_ROW)
+    answers = await raw(server, (head(server, len(body)) + body) * 3)
+    assert answers.count(b"HTTP/1.1 200 ") == 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NONSENSE / HTTP/1.1\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"GET /v1/tags HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET /v1/tags HTTP/1.1\r\nHost: localhost\r\nOrigin: http://\xff\r\n\r\n",
+    ],
+)
+async def test_malformed_requests_are_answered_as_problems(sent: bytes, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await raw(server, sent, half_close=b"GET /v1" in sent)
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer
+    assert b"application/problem+json" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].startswith("urn:historian:problem:")
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("headers", "word"),
     [
@@ -311,6 +357,7 @@ async def test_what_is_no_http_is_answered(server: Server, http: aiohttp.ClientS
         ("/v1/range?tag=bad/a&start=-1h", 404, "bad/a"),
         ("/v1/range?tag=bad/%2B%2B&start=-1h", 400, "+"),
         ("/v1/range?tag=%23&start=soon", 400, "soon"),
+        ("/v1/range?start=-1h&" + "&".join(f"tag=a{n}/%2B" for n in range(65)), 400, "at most 64"),
         ("/v1/range?tag=%23&start=-1h&end=-2h", 400, "before"),
         ("/v1/range?tag=%23&start=-1h&mode=best", 400, "mode"),
         ("/v1/range?tag=%23&start=-1h&points=1", 400, "points"),
