@@ -41,10 +41,13 @@ export function observeDate(listener: (serverUs: number) => void): void {
 export async function get(path: string, signal?: AbortSignal): Promise<Response> {
   const headers = new Headers();
   const secret = token();
-  if (secret !== null) headers.set('Authorization', `Bearer ${secret}`);
+  // headers are bytes: those of UTF-8, each as a character
+  if (secret !== null) headers.set('Authorization', `Bearer ${String.fromCharCode(...new TextEncoder().encode(secret))}`);
   const response = await fetch(address(path), { headers, signal: signal ?? null, cache: 'no-store' });
   const date = Date.parse(response.headers.get('Date') ?? '');
   if (!Number.isNaN(date)) onDate(date * 1000);
+  // refused with a token that has been replaced while this was on its way: that is no news
+  if (response.status === 401 && secret !== token()) return get(path, signal);
   if (!response.ok) throw await problemOf(response);
   return response;
 }
