@@ -350,10 +350,6 @@ class _Line:
         self.gas += ((wanted + _ATMOSPHERE) * self._head_m3() / kelvin - self.gas) * _share(dt, 25)
         self.pressure_bar = self.gas * kelvin / self._head_m3() - _ATMOSPHERE
 
-    @property
-    def batch_id(self) -> str:
-        return f"{self.name.upper()}-{self.batch:05d}"
-
     def measured(self) -> list[float]:
         """What the transmitters say, in the order of `_line_points`; texts as numbers: the batch, and the place of the phase."""
         noise = self.noise.normal
@@ -424,17 +420,11 @@ class Plant:
         self._failures: dict[int, _Failure] = {}
         self._may_fail = [n for n, point in enumerate(self._points) if point.kind == "float" and not point.on_change]
         self._last: _Values | None = None
-        self._last_bad = np.zeros(len(self._points), np.bool_)
         self._paths = pa.array([point.path for point in self._points], pa.string())
         self._decimals = [point.decimals for point in self._points]
         self._fast = np.array([point.fast for point in self._points])
         self._on_change = np.array([point.on_change for point in self._points])
         self._is_text = np.array([point.kind == "text" for point in self._points])
-
-    @property
-    def clock_us(self) -> int | None:
-        """The newest instant that has been simulated, µs; None before the first call."""
-        return self._clock_us
 
     def definitions(self) -> list[TagDefinition]:
         """All tags, with unit, range and states."""
