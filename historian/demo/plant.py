@@ -426,6 +426,11 @@ class Plant:
         self._on_change = np.array([point.on_change for point in self._points])
         self._is_text = np.array([point.kind == "text" for point in self._points])
 
+    @property
+    def clock_us(self) -> int | None:
+        """The newest instant that has been simulated, µs; None before the first call."""
+        return self._clock_us
+
     def definitions(self) -> list[TagDefinition]:
         """All tags, with unit, range and states."""
         return [point.definition() for point in self._points]
