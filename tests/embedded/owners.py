@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -67,7 +68,9 @@ class Owner:
         self.kill()
         processes = postgres_processes(self._directory)
         for process in processes:
-            process.kill()
+            # one may end by itself, as a backend does whose postmaster was killed just before
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(processes, timeout=10)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
