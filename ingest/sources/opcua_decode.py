@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from asyncua import ua
 from asyncua.common.utils import Buffer, NotEnoughData
-from asyncua.ua.ua_binary import variant_from_binary
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import nodeid_from_binary, variant_from_binary
+from asyncua.ua.uaerrors import UaError
 
 from historian.ingest.sources.opcua_quality import UInt32s
 from historian.schema.samples import MAX_INT, Bools, Floats, Int64s
@@ -122,9 +124,9 @@ def decode_values(data: bytes, position: int, count: int, *, handles: bool) -> t
                 odd.append((row, start, kind, end, text))
                 position = end
     except (IndexError, struct.error, NotEnoughData) as error:
-        raise ua.UaError(f"a data value is cut short: {error}") from None
+        raise UaError(f"a data value is cut short: {error}") from None
     if position > len(data):
-        raise ua.UaError("a data value is cut short")
+        raise UaError("a data value is cut short")
     return _columns(data, np.array(starts, np.int64), np.array(codes, np.int64), odd, prefix), position
 
 
@@ -132,7 +134,7 @@ def _odd_value(data: bytes, start: int) -> tuple[int, str, int, int]:
     """A data value whose value has no fixed size: its type, its text (or what it is, in words), the position after the value and the one after all."""
     mask, encoding = data[start], data[start + 1]
     if mask > 63:
-        raise ua.UaError(f"a data value of an unknown encoding, {mask:#x}")
+        raise UaError(f"a data value of an unknown encoding, {mask:#x}")
     position = start + 2
     if encoding == STRING:
         kind = STRING
@@ -148,7 +150,7 @@ def _odd_value(data: bytes, start: int) -> tuple[int, str, int, int]:
         except (NotEnoughData, struct.error):
             raise
         except Exception as error:
-            raise ua.UaError(f"a value that cannot be decoded: {type(error).__name__}: {error}") from None
+            raise UaError(f"a value that cannot be decoded: {type(error).__name__}: {error}") from None
         position = buffer.cur_pos
         kind, text = _described(variant, encoding)
     end = position + (_SIZES[mask & ~_VALUE] - 1)
@@ -190,7 +192,8 @@ def _columns(data: bytes, starts: Int64s, codes: Int64s, odd: list[tuple[int, in
 
     def field(at: Int64s, form: str) -> npt.NDArray[Any]:
         size = np.dtype(form).itemsize
-        return raw[at[:, None] + np.arange(size)].reshape(-1).view(form)
+        found: npt.NDArray[Any] = raw[at[:, None] + np.arange(size)].reshape(-1).view(form)
+        return found
 
     where = starts.copy()
     for row, start, kind, _, text in odd:
@@ -287,12 +290,12 @@ class _Reader:
             return None
         self.position += length
         if self.position > len(self.data):
-            raise ua.UaError("a byte string is cut short")
+            raise UaError("a byte string is cut short")
         return self.data[self.position - length : self.position]
 
     def node_id(self) -> ua.NodeId:
         buffer = Buffer(self.data, self.position)
-        found = ua.ua_binary.nodeid_from_binary(buffer)
+        found = nodeid_from_binary(buffer)
         self.position = buffer.cur_pos
         return found
 
@@ -304,13 +307,13 @@ class _Reader:
             return 0, self.position
         length = self.int32()
         if length < 0 or self.position + length > len(self.data):
-            raise ua.UaError("an extension object is cut short")
+            raise UaError("an extension object is cut short")
         return number, self.position + length
 
 
-_DATA_CHANGE = ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary
-_STATUS_CHANGE = ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
-_HISTORY_DATA = ua.ObjectIds.HistoryData_Encoding_DefaultBinary
+_DATA_CHANGE = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
+_STATUS_CHANGE = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
+_HISTORY_DATA = ObjectIds.HistoryData_Encoding_DefaultBinary
 
 
 def decode_publish(data: bytes, position: int) -> Publish:
@@ -336,7 +339,7 @@ def decode_publish(data: bytes, position: int) -> Publish:
                 status = reader.uint32()
             reader.position = end
     except (IndexError, struct.error, NotEnoughData) as error:
-        raise ua.UaError(f"a publish response is cut short: {error}") from None
+        raise UaError(f"a publish response is cut short: {error}") from None
     return Publish(subscription, sequence, more, count > 0, values, status)
 
 
@@ -365,5 +368,5 @@ def decode_history(data: bytes, position: int) -> list[History]:
             reader.position = end
             results.append(History(status, continuation, values))
     except (IndexError, struct.error, NotEnoughData) as error:
-        raise ua.UaError(f"a history response is cut short: {error}") from None
+        raise UaError(f"a history response is cut short: {error}") from None
     return results

@@ -83,4 +83,4 @@ def quality(status: int) -> int:
 
 def overflowed(status: UInt32s) -> npt.NDArray[np.bool_]:
     """Where the server says that its queue has lost samples next to this one, bool[n]."""
-    return (status & (_INFO_TYPE | _OVERFLOW)) == (_INFO_DATA_VALUE | _OVERFLOW)
+    return np.equal(status & (_INFO_TYPE | _OVERFLOW), _INFO_DATA_VALUE | _OVERFLOW)

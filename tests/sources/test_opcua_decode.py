@@ -46,7 +46,7 @@ def _integers(kind: ua.VariantType) -> st.SearchStrategy[ua.Variant]:
     return st.builds(lambda number: ua.Variant(number, kind), st.integers(low, high))
 
 
-TIMES = st.datetimes(datetime(1601, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))
+TIMES = st.datetimes(datetime(1601, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants them so
 NUMBERS = st.one_of(
     st.builds(lambda x: ua.Variant(x, T.Double), st.floats()),
     st.builds(lambda x: ua.Variant(x, T.Float), st.floats(width=32)),
