@@ -75,7 +75,7 @@ class Values:
     source   int64[n], µs since 1970 of the source timestamp, floor; NO_TIME where there is none
     server   int64[n], the same of the server timestamp
     type     uint8[n], built-in type; NO_VALUE; UNHOLDABLE for arrays, structures and other things that are neither number nor text
-    inexact  bool[n], true for integers beyond ±2^53, whose value is NaN
+    inexact  bool[n], true for integers beyond ±2^53, whose value is the nearest float64
     other    by row: the text of a text; for UNHOLDABLE what it is, in words
     """
 
@@ -220,12 +220,11 @@ def _columns(data: bytes, starts: Int64s, codes: Int64s, odd: list[tuple[int, in
                 if kind:
                     numbers = field(at, NUMBERS[kind])
                     at = at + numbers.itemsize
-                    if kind in (8, 9):
-                        beyond = numbers > MAX_INT if kind == 9 else (numbers > MAX_INT) | (numbers < -MAX_INT)
-                        inexact[rows] = beyond
-                        value[rows] = np.where(beyond, np.nan, numbers)
-                    else:
-                        value[rows] = numbers != 0 if kind == BOOLEAN else numbers
+                    if kind == 8:
+                        inexact[rows] = (numbers > MAX_INT) | (numbers < -MAX_INT)
+                    elif kind == 9:
+                        inexact[rows] = numbers > MAX_INT
+                    value[rows] = numbers != 0 if kind == BOOLEAN else numbers
         if mask & _STATUS:
             status[rows] = field(at, "<u4")
             at = at + 4

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from historian.schema.samples import BAD, GOOD, UNCERTAIN, Int16s
+from historian.schema.samples import BAD, GOOD, UNCERTAIN, Bools, Int16s
 
 UInt32s = npt.NDArray[np.uint32]
 
@@ -81,6 +81,7 @@ def quality(status: int) -> int:
     return found | limit
 
 
-def overflowed(status: UInt32s) -> npt.NDArray[np.bool_]:
+def overflowed(status: UInt32s) -> Bools:
     """Where the server says that its queue has lost samples next to this one, bool[n]."""
-    return np.equal(status & (_INFO_TYPE | _OVERFLOW), _INFO_DATA_VALUE | _OVERFLOW)
+    said: Bools = (status & (_INFO_TYPE | _OVERFLOW)) == (_INFO_DATA_VALUE | _OVERFLOW)
+    return said
