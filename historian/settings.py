@@ -46,11 +46,18 @@ class Settings(BaseSettings):
     #: samples that wait to be committed; beyond it writers are answered 429
     max_pending_samples: Positive = 2_000_000
     #: transactions that write at the same time
-    write_lanes: Annotated[int, Field(ge=1, le=32)] = 2
+    write_lanes: Annotated[int, Field(ge=1, le=32)] = 3
     #: samples that are committed together
-    batch_samples: Positive = 10_000
+    batch_samples: Positive = 100_000
     #: how long a write waits for a database that is away
     write_patience_s: Seconds = 10.0
+
+    #: connections to /v1/ingest
+    max_ingests: Positive = 64
+    #: of each of them, batches that are sent and not yet answered: bytes as they come
+    ingest_window: Positive = 8 * _MB
+    #: and how many they may be
+    ingest_batches: Positive = 256
 
     #: range queries at the same time; others wait
     read_connections: Annotated[int, Field(ge=1, le=64)] = 8

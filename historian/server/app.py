@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from historian.server import health, page, producers, range, snapshot, stream, tags, write
+from historian.server import health, ingest, page, producers, range, snapshot, stream, tags, write
 from historian.server.access import access, add_headers
 from historian.server.openapi import openapi
 from historian.server.problems import problems
@@ -18,6 +18,7 @@ def make_app(services: Services) -> web.Application:
     app[stream.SOCKETS] = set()
     app[stream.TASKS] = set()
     app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(ingest.close_ingests)
     app.on_shutdown.append(stream.close_streams)
     app.router.add_routes(
         [
@@ -28,6 +29,7 @@ def make_app(services: Services) -> web.Application:
             web.put("/v1/tags", tags.put_tags),
             web.get("/v1/producers/{name:.+}", producers.producer),
             web.get("/v1/stream", stream.stream),
+            web.get("/v1/ingest", ingest.ingest),
             web.get("/openapi.json", openapi),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),

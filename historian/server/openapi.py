@@ -189,6 +189,12 @@ def _document() -> bytes:
                 "responses": _answers("Without upgrade", {_ARROW: _RESULTS[_ARROW]}) | {"101": {"description": "The stream protocol"}},
             }
         },
+        "/v1/ingest": {
+            "get": {
+                "summary": "Batches in, acknowledgements out, many under way at once: a WebSocket (docs/protocol.md)",
+                "responses": {"101": {"description": "The ingest protocol"}, "default": _answers("", {})["default"]},
+            }
+        },
         "/healthz": {"get": {"summary": "The process lives", "responses": _answers("Yes", {"application/json": {}})}},
         "/readyz": {"get": {"summary": "Writes and streams are served", "responses": _answers("Yes", {"application/json": {}})}},
         "/metrics": {"get": {"summary": "Figures for Prometheus", "responses": _answers("Text format", {"text/plain": {}})}},

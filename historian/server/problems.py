@@ -89,7 +89,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     finally:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "-"
-        if route != "/v1/stream":
+        if route not in ("/v1/stream", "/v1/ingest"):
             # a client's invention must not become a label
             method = request.method if request.method in hdrs.METH_ALL else "other"
             request.app[SERVICES].metrics.requests.labels(method, route, str(status)).observe(time.perf_counter() - started)

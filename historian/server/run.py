@@ -1,12 +1,13 @@
 """A running server: its parts made in order, and stopped in the order that loses nothing.
 
-Stopping: no new connections; streams are told; requests in flight are answered; what was accepted is committed; then the sweep, the pools.
+Stopping: no new connections; streams and producers are told; requests in flight are answered; what was accepted is committed; then the sweep, the pools.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import uuid
@@ -18,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from historian.ingest.batching import Batcher
+from historian.ingest.leases import Leases
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, open_pool
@@ -25,6 +27,7 @@ from historian.schema.errors import BadInput, Conflict
 from historian.schema.migrate import require_current
 from historian.server.app import make_app
 from historian.server.connection import protocol_factory
+from historian.server.ingests import Ingests
 from historian.server.maintenance import Maintenance
 from historian.server.metrics import Metrics
 from historian.server.services import Services
@@ -124,8 +127,8 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         stack.callback(listening.close)
         instance = uuid.uuid4().hex
         lanes = settings.write_lanes
-        # the lanes, and one each for partitions, new tags and the doorbell
-        writes = await stack.enter_async_context(_pool(dsn, lanes + 3, "write"))
+        # the lanes of both batchers, and one each for partitions, new tags and the doorbell
+        writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write"))
         reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read"))
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
         # the sweep, its doorbell, and the upkeep
@@ -143,13 +146,24 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
             max_pending_rows=settings.max_pending_samples,
             patience_s=settings.write_patience_s,
         )
-        services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics())
+        # batches of /v1/ingest are answered when they are on disk, however long the database is away
+        patient = Batcher(
+            writer,
+            lanes=lanes,
+            batch_rows=settings.batch_samples,
+            max_pending_rows=settings.max_pending_samples,
+            patience_s=math.inf,
+        )
+        ingests = Ingests(Leases(dsn), patient)
+        services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests)
         _count(services)
         await stack.enter_async_context(_task(sweep.run()))
         await stack.enter_async_context(_task(Maintenance(upkeep, catalogue, content_kept_s=settings.content_kept_s).run()))
         stack.push_async_callback(writer.close)
         batcher.start()
         stack.push_async_callback(batcher.close)
+        patient.start()
+        stack.push_async_callback(ingests.close)
         runner = web.AppRunner(
             make_app(services), access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False, keepalive_timeout=75.0
         )
@@ -171,7 +185,17 @@ def _count(services: Services) -> None:
     metrics.counter("historian_transactions", "Write transactions committed", lambda: counts.transactions)
     metrics.counter("historian_bus_notices", "Notices handed on by the live bus", lambda: hub.counts.notices)
     metrics.counter("historian_swept_notices", "Commits that the ledger sweep found unpublished", lambda: services.sweep.found)
-    metrics.gauge("historian_pending_samples", "Samples that wait to be committed", lambda: services.batcher.pending_rows)
+    ingests = services.ingests
+    metrics.counter("historian_ingest_acked_batches", "Batches of /v1/ingest that were acknowledged", lambda: ingests.counts.acked)
+    metrics.counter("historian_ingest_refused_batches", "Batches of /v1/ingest that were refused", lambda: ingests.counts.refused)
+    metrics.gauge("historian_ingests", "Open connections to /v1/ingest", lambda: ingests.counts.connections)
+    metrics.gauge("historian_ingest_batches_in_flight", "Batches of /v1/ingest that are not answered", lambda: ingests.counts.in_flight)
+    metrics.gauge("historian_leases", "Producers' names that connections of this server hold", lambda: len(ingests.leases))
+    metrics.gauge(
+        "historian_pending_samples",
+        "Samples that wait to be committed",
+        lambda: services.batcher.pending_rows + ingests.batcher.pending_rows,
+    )
     metrics.gauge("historian_bus_retained_bytes", "Bytes that the live bus retains", lambda: hub.retained_bytes)
     metrics.gauge("historian_streams", "Open stream connections", lambda: services.streams)
     metrics.gauge("historian_subscriptions", "Open subscriptions", lambda: len(hub))

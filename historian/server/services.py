@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Connection, Pool
 from historian.schema.errors import Busy
 from historian.schema.migrate import SchemaStatus
+from historian.server.ingests import Ingests
 from historian.server.metrics import Metrics
 from historian.settings import Settings
 from historian.stream.hub import Hub
@@ -29,6 +31,7 @@ class BodyBudget:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.held = 0
 
     def take(self, size: int) -> None:
@@ -39,8 +42,34 @@ class BodyBudget:
             )
         self.held += size
 
+    def add(self, size: int) -> None:
+        """Count `size` more bytes, which are here already and bounded otherwise."""
+        self.held += size
+
+    async def wait_for(self, size: int) -> None:
+        """Count `size` more bytes once there is room, in the order of the calls; one body is always let in."""
+        if not self._waiting and not (self.held and self.held + size > self._limit):
+            self.held += size
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(size)
+            raise
+
     def give_back(self, size: int) -> None:
         self.held -= size
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if not turn.done():
+                if self.held and self.held + wanted > self._limit:
+                    return
+                self.held += wanted
+                turn.set_result(None)
+            self._waiting.popleft()
 
 
 @dataclass(slots=True)
@@ -57,7 +86,10 @@ class Services:
     reads: Pool
     backfills: Pool
     metrics: Metrics
+    ingests: Ingests
     bodies: BodyBudget = field(init=False)
+    #: what frames of /v1/ingest become; of its own, so that frames that wait cannot keep those before them from going on
+    unpacked: BodyBudget = field(init=False)
     #: parsing makes many times a body's size in objects, and has one core at a time anyway: large bodies wait for each other
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     #: open streams: WebSocket connections and chunked responses
@@ -80,6 +112,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.bodies = BodyBudget(self.settings.max_bodies)
+        self.unpacked = BodyBudget(2 * self.settings.max_body)
 
 
 SERVICES = web.AppKey("services", Services)
