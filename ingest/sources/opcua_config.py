@@ -159,6 +159,9 @@ class OpcuaConfig(_Table):
     items_per_subscription: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     timeout_s: Annotated[float, Field(ge=1, le=600)] = 10.0
 
+    #: nodes that have come since are looked for this often; 0: at the next connection only
+    browse_again_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+
     #: what is read of the past of a node that this worker has never seen; nothing if left out
     history: Annotated[timedelta, BeforeValidator(_duration)] | None = None
     #: the server's historian gets this long to store what the subscription has already told

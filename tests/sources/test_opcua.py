@@ -1,0 +1,221 @@
+"""The OPC UA source on a real server: what it has seen and stored comes out as samples, whatever breaks in between."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("asyncua")
+from asyncua import ua
+from opcua_servers import PlantServer
+from recording_intake import RecordingIntake
+
+from historian.ingest.sources.opcua import OpcuaConfig, OpcuaSource
+
+pytestmark = [
+    # asyncua's server leaves tasks behind when it stops
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+T0 = 1_750_000_000_000_000
+SECOND = 1_000_000
+DEADLINE_S = 30.0
+
+
+async def until(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait until this is so."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(config: OpcuaConfig, intake: RecordingIntake) -> AsyncIterator[OpcuaSource]:
+    """The source as a worker runs it."""
+    source = OpcuaSource(config)
+    task = asyncio.create_task(source.run(intake))
+    try:
+        yield source
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def config(server: PlantServer, *paths: str, **more: Any) -> OpcuaConfig:
+    """All of the plant, or these variables, as fast as a test wants it."""
+    table: dict[str, Any] = {
+        "url": server.url,
+        "publishing_interval_ms": 20,
+        "sampling_interval_ms": 0,
+        "history_delay_s": 0.2,
+        "timeout_s": 5,
+    }
+    if paths:
+        table["nodes"] = [{"id": f"nsu=urn:test:plant;s={path}", "tag": f"plant/{path}"} for path in paths]
+    else:
+        table["browse"] = [{"root": "nsu=urn:test:plant;s=Plant", "tag": "plant/{path}"}]
+    return OpcuaConfig.model_validate(table | more)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[PlantServer]:
+    made = PlantServer()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> RecordingIntake:
+    return RecordingIntake(tmp_path)
+
+
+async def test_values_timestamps_and_qualities_are_those_of_the_server(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("temp", 20.5, ua.VariantType.Double)
+    server.declare("ratio", 0.5, ua.VariantType.Float)
+    server.declare("count", 1, ua.VariantType.Int64)
+    server.declare("on", True, ua.VariantType.Boolean)
+    server.declare("order", "A-1", ua.VariantType.String)
+    server.declare("label", ua.LocalizedText("cold"), ua.VariantType.LocalizedText)
+    await server.start()
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 6)
+        await server.write("temp", 21.25, T0)
+        await server.write("temp", 22.0, T0 + 1, status=ua.StatusCodes.UncertainSensorNotAccurate)
+        # asyncua sends no value with a bad status
+        await server.write("temp", 23.0, T0 + 2, status=ua.StatusCodes.BadSensorFailure)
+        await server.write("temp", None, T0 + 3, status=ua.StatusCodes.BadNoCommunication)
+        await server.write("temp", math.nan, T0 + 4)
+        await server.write("count", 2**53, T0)
+        await server.write("on", False, T0)
+        await server.write("order", "B-2", T0)
+        await server.write("label", ua.LocalizedText("hot"), T0)
+        await until(lambda: source.counts.samples == 15)
+        assert source.counts.connected
+        assert source.counts.refused == 0
+    assert intake.of("plant/temp", until=T0 + SECOND) == [
+        (T0, 21.25, 192),
+        (T0 + 1, 22.0, 80),
+        (T0 + 2, None, 16),
+        (T0 + 3, None, 24),
+        (T0 + 4, None, 0),
+    ]
+    assert intake.of("plant/count", until=T0 + SECOND)[0] == (T0, 2.0**53, 192)
+    assert intake.of("plant/on", until=T0 + SECOND)[0] == (T0, 0.0, 192)
+    assert intake.of("plant/order", until=T0 + SECOND)[0] == (T0, "B-2", 192)
+    assert intake.of("plant/label", until=T0 + SECOND)[0] == (T0, "hot", 192)
+    assert {path: tag.kind for path, tag in intake.defined.items()} == {
+        "plant/temp": "float",
+        "plant/ratio": "float",
+        "plant/count": "int",
+        "plant/on": "bool",
+        "plant/order": "text",
+        "plant/label": "text",
+    }
+
+
+async def test_what_no_tag_can_hold_is_in_the_dead_letters_once_and_counted(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("list", [1.0, 2.0], ua.VariantType.Double)
+    server.declare("range", ua.Range(0, 1), ua.VariantType.ExtensionObject)
+    server.declare("large", 2**53 + 1, ua.VariantType.Int64)
+    await server.start()
+    async with running(config(server, "list", "range", "large"), intake) as source:
+        await until(lambda: source.counts.refused == 3)
+        await server.write("list", [3.0], T0)
+        await server.write("large", -(2**60), T0)
+        await server.write("large", 7, T0 + 1)
+        await until(lambda: source.counts.more["refused_samples"] == 5 and len(intake.of("plant/large")) == 3)
+        assert source.counts.refused == 3
+    reasons = sorted(reason for reason, _, _ in intake.refused)
+    assert [reason.split(" of tag ")[0] for reason in reasons] == [f"node ns=2;s={path}" for path in ("large", "list", "range")]
+    assert "2^53" in reasons[0]
+    assert "an array of Double" in reasons[1]
+    assert "a structure" in reasons[2]
+    assert all(where.startswith(server.url) for _, where, _ in intake.refused)
+    # a gap in the trend, not a value that is a little wrong
+    assert intake.of("plant/large", until=T0 + 1) == [(T0, None, 0), (T0 + 1, 7.0, 192)]
+    assert intake.of("plant/list") == []
+
+
+async def test_a_large_integer_is_rounded_where_the_configuration_says_float(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("energy", 2**60 + 1, ua.VariantType.UInt64)
+    await server.start()
+    nodes = [{"id": "ns=2;s=energy", "tag": "plant/energy", "kind": "float"}]
+    async with running(config(server, nodes=nodes, browse=[]), intake) as source:
+        await until(lambda: source.counts.samples == 1)
+        assert intake.of("plant/energy")[0][1:] == (2.0**60, 192)
+
+
+async def test_a_server_that_restarts_is_taken_up_again_and_a_lost_connection_is_told_once(
+    server: PlantServer, intake: RecordingIntake, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="historian")
+    server.declare("temp", 1.0, ua.VariantType.Double)
+    await server.start()
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 1)
+        await server.stop()
+        await until(lambda: not source.counts.connected)
+        await until(lambda: "cannot be reached" in source.counts.trouble or "does not answer" in source.counts.trouble)
+        assert source.counts.disconnects == 1
+        await server.start()
+        await until(lambda: source.counts.connected)
+        assert source.counts.trouble == ""
+        await server.write("temp", 2.0, T0)
+        await until(lambda: (T0, 2.0, 192) in intake.of("plant/temp"))
+        assert source.counts.connects == 2
+    messages = [record.message for record in caplog.records if record.name.startswith("historian")]
+    assert [message.split(" opc.tcp")[0] for message in messages] == [
+        "connected to",
+        "not connected:",
+        "connected to",
+        # this server keeps no history
+        "samples of 1 nodes of",
+    ]
+    assert source.counts.more["lost"] == 1
+
+
+async def test_history_fills_the_time_that_the_worker_was_away(server: PlantServer, intake: RecordingIntake) -> None:
+    server.history.max_history_data_response_size = 70
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    server.declare("level", 0, ua.VariantType.Int32, historize=True)
+    await server.start()
+    settings = config(server, history_chunk=100)
+    first = server.nodes["temp"].nodeid
+    async with running(settings, intake) as source:
+        await until(lambda: source.counts.samples == 2)
+        for n in range(1, 51):
+            await server.write("temp", float(n), _soon(n))
+        await until(lambda: source.counts.samples == 52)
+    for n in range(51, 551):
+        await server.write("temp", float(n), _soon(n))
+        await server.write("level", n, _soon(n))
+    await until(lambda: len(server.history.recorded(first)) == 551)
+    async with running(settings, intake) as source:
+        await until(lambda: source.counts.connected)
+        for n in range(551, 601):
+            await server.write("temp", float(n), _soon(n))
+        await until(lambda: source.counts.more["history_samples"] >= 1000 and source.counts.more["history_open"] == 0)
+        await until(lambda: (_soon(600), 600.0, 192) in intake.of("plant/temp"))
+        assert source.counts.more["lost"] == source.counts.more["history_failed"] == 0
+    for path in ("temp", "level"):
+        recorded = server.history.recorded(server.nodes[path].nodeid)
+        assert [(ts, value) for ts, value, _ in intake.of(f"plant/{path}")] == [(ts, float(value)) for ts, value in recorded]
+
+
+_BASE = [0]
+
+
+def _soon(n: int) -> int:
+    """After the server's own first timestamps, which are those of its start."""
+    if not _BASE[0]:
+        import time
+
+        _BASE[0] = time.time_ns() // 1000 + 3600 * SECOND
+    return _BASE[0] + n * 1000
