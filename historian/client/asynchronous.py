@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from historian.client.address import Address
 from historian.client.columns import BATCH_ROWS, Data, Part, parts
 from historian.client.http import Http
+from historian.client.ingest import Ingest
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
 from historian.client.stream import Gap, Stream, Subscription
 from historian.client.times import Time, as_wire
@@ -54,6 +55,7 @@ class AsyncClient:
 
     def __init__(self, url: str | None = None, *, token: str | None = None, timeout: float = 60.0, retry_s: float = 30.0) -> None:
         self._http = Http(Address.of(url, token), timeout=timeout, retry_s=retry_s)
+        self._retry_s = retry_s
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._numbering: defaultdict[str, _Numbering] = defaultdict(_Numbering)
 
@@ -138,6 +140,13 @@ class AsyncClient:
             headers["Content-Encoding"] = "zstd"
         _, answer = await self._http.request("POST", "/v1/write", body=body, headers=headers)
         return answer.get("Historian-Replayed") == "true"
+
+    def ingest(self, producer: str | None = None) -> Ingest:
+        """For much data: `async with client.ingest("…") as ingest: await ingest.write(data)`, with many batches under way at once. See `Ingest`.
+
+        `write` returns before the samples are on disk, `flush` when they are. Under a name one program at a time may do so.
+        """
+        return Ingest(self._http, producer, retry_s=self._retry_s)
 
     async def committed(self, producer: str) -> list[tuple[int, int]]:
         """The seqs of a producer's batches that are on disk, as inclusive ranges in their order; none if it has written nothing."""

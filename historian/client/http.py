@@ -25,12 +25,15 @@ from historian.client.address import Address
 from historian.client.problems import error_of
 from historian.schema.errors import BadInput, Busy, HistorianError, Unavailable
 from historian.stream.frames import ARROW, HEADER_SIZE, MAX_PAYLOAD
+from historian.stream.ingest_frames import SUBPROTOCOL as INGEST
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 _CONNECT_S = 10.0
 #: a WebSocket is asked for a sign of life after so long a silence, and given up after half as long again
 _PING_S = 20.0
+#: acknowledgements, and problems that name many rows
+_MAX_ANSWER = 4 << 20
 
 Answer = TypeVar("Answer")
 Parameters = Sequence[tuple[str, str | int]]
@@ -141,14 +144,21 @@ class Http:
     async def websocket(self) -> aiohttp.ClientWebSocketResponse:
         """A connection for streams. Raises Unavailable, or what the server refuses it with."""
         params = {} if self.address.nearby else {"compression": "zstd"}
+        return await self._upgrade("/v1/stream", ARROW, params, MAX_PAYLOAD + HEADER_SIZE)
+
+    async def ingest_websocket(self) -> aiohttp.ClientWebSocketResponse:
+        """A connection for batches. Raises as `websocket` does."""
+        return await self._upgrade("/v1/ingest", INGEST, {}, _MAX_ANSWER)
+
+    async def _upgrade(self, path: str, protocol: str, params: dict[str, str], max_msg_size: int) -> aiohttp.ClientWebSocketResponse:
         async with self.translated():
             try:
                 return await self._open_session().ws_connect(
-                    f"{self.address.url}/v1/stream",
+                    f"{self.address.url}{path}",
                     params=params,
-                    protocols=(ARROW,),
+                    protocols=(protocol,),
                     heartbeat=_PING_S,
-                    max_msg_size=MAX_PAYLOAD + HEADER_SIZE,
+                    max_msg_size=max_msg_size,
                     timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
                 )
             except aiohttp.WSServerHandshakeError as error:
@@ -179,5 +189,5 @@ def _refused(error: aiohttp.WSServerHandshakeError, url: str) -> HistorianError:
     if error.status == 401:
         document = {"type": "unauthorized", "detail": f"{url} wants a token: connect(url, token=…), or HISTORIAN_TOKEN"}
     else:
-        document = {"detail": f"{url} refused the stream: {error.status} {error.message}"}
+        document = {"detail": f"{url} refused the connection: {error.status} {error.message}"}
     return error_of(document, status=error.status, retry_after=_retry_after(error.headers))
