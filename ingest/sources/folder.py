@@ -103,6 +103,8 @@ class FolderSource:
         self._backoff = Backoff()
         self._seen: dict[str, tuple[FileState, float]] = {}
         self._tries: dict[str, int] = {}
+        self._pending: list[str] = []
+        self._looked = 0.0
         #: by name: sent, or waiting to be moved
         self._names: set[str] = set()
         self._taken: dict[str, _Taken] = {}
@@ -147,9 +149,15 @@ class FolderSource:
         started = time.monotonic()
         await asyncio.to_thread(self._folder.prepare)
         await self._move_finished()
-        found = await asyncio.to_thread(self._folder.oldest, WATCHED, frozenset(self._names))
+        is_whole = not self._pending or started - self._looked > self._config.settle_s + 2 * self._config.poll_s
+        if is_whole:
+            found = await asyncio.to_thread(self._folder.oldest, WATCHED, frozenset(self._names))
+        else:
+            found = await asyncio.to_thread(self._folder.states, self._pending)
         now = time.monotonic()
         looking = now - started
+        if is_whole:
+            self._looked = now
         known, self._seen = self._seen, {}
         self._tries = {name: tries for name, tries in self._tries.items() if name in known}
         ready = []
@@ -159,13 +167,16 @@ class FolderSource:
             self._seen[name] = (state, since)
             if now - since >= self._config.settle_s:
                 ready.append((name, state))
+        # of very many files only these are looked at until they are complete
+        due = {name for name, _ in ready}
+        self._pending = [name for name, _ in found if name not in due] if len(found) == WATCHED or not is_whole else []
         for name, state in ready:
             await self._take(name, state)
             if self._finished:
                 await self._move_finished()
         if self._stuck is not None:
             raise self._stuck
-        return max(self._config.poll_s, looking / _LOOKING_SHARE)
+        return self._config.poll_s if found else max(self._config.poll_s, looking / _LOOKING_SHARE)
 
     async def _wait(self, pause: float) -> None:
         """Until the next look; files that are finished meanwhile are moved. Raises OSError."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from historian.ingest.files.layout import stem
 from historian.ingest.sources.folder_state import FileState
@@ -50,6 +51,16 @@ class Folder:
         """The files that are to be taken, the oldest first; memory is bounded by `limit`, however many there are."""
         found = heapq.nsmallest(limit, self._files(without))
         return [(name, FileState(size, mtime_ns, inode)) for mtime_ns, name, size, inode in found]
+
+    def states(self, names: Sequence[str]) -> list[tuple[str, FileState]]:
+        """Of these files, as far as they are there."""
+        found = []
+        for name in names:
+            with suppress(FileNotFoundError):
+                stat = (self.path / name).stat(follow_symlinks=False)
+                if S_ISREG(stat.st_mode):
+                    found.append((name, FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino)))
+        return found
 
     def _files(self, without: Set[str]) -> Iterator[tuple[int, str, int, int]]:
         with os.scandir(self.path) as entries:

@@ -464,7 +464,7 @@ async def test_many_files_are_taken_and_few_watched_at_once(site: Site, monkeypa
     for n in range(100):
         site.drop(f"{n}.csv", wide(value=n * 100))
     intake = site.intake(holds=True)
-    async with site.source(intake) as source:
+    async with site.source(intake, settle_s=0.05) as source:
         while len(site.names("done")) < 100:
             await until(lambda: bool(intake.waiting) or len(site.names("done")) == 100)
             assert source.counts.more["files_unsettled"] <= 10
