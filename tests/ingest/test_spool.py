@@ -47,13 +47,14 @@ def seqs(spool: Spool) -> list[int]:
     return [seq for seq, _ in spool.read(limit=1_000_000)]
 
 
-def fill(spool: Spool) -> list[int]:
+def fill(spool: Spool, start: int = 0, rows: int = 5) -> list[int]:
     """Append until it refuses. Returns what it took."""
     taken: list[int] = []
     with suppress(SpoolFull):
         while True:
-            spool.append(len(taken), batch(len(taken)))
-            taken.append(len(taken))
+            spool.append(start, batch(start, rows))
+            taken.append(start)
+            start += 1
     return taken
 
 
