@@ -51,8 +51,8 @@ def server(dsn: str | None) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def database(dsn: str, name: str = "historian_bench") -> AsyncIterator[str]:
-    """A fresh database with our schema; dropped afterwards. Prints what it runs on."""
+async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = False) -> AsyncIterator[str]:
+    """A fresh database with our schema; dropped afterwards. Prints what it runs on, unless `quiet`."""
     admin = await asyncpg.connect(dsn)
     try:
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -61,7 +61,8 @@ async def database(dsn: str, name: str = "historian_bench") -> AsyncIterator[str
         await asyncio.to_thread(upgrade, made)
         now = status(made)
         engine = f"TimescaleDB {now.extension_version}" if now.engine == "timescale" else "plain"
-        print(f"PostgreSQL {now.server_version}, {engine}; Python {platform.python_version()}, {os.cpu_count()} cores\n")
+        if not quiet:
+            print(f"PostgreSQL {now.server_version}, {engine}; Python {platform.python_version()}, {os.cpu_count()} cores\n")
         yield made
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:

@@ -1,24 +1,43 @@
-"""How fast samples get in, side by side in one run: the obvious way, a bare COPY, and ours in process and over HTTP.
+"""How fast samples get in, side by side in one run: the obvious way, a bare COPY, and ours in process, over HTTP and over WebSocket.
 
     python benchmarks/ingest.py
-    python benchmarks/ingest.py --dsn postgresql://user@host/postgres
+    python benchmarks/ingest.py --only bulk --dsn postgresql://user@host/postgres
 
-Each way writes the same samples of 1 000 tags in batches of 10 000 rows, one after the other, each batch committed durably before the next. Ratios are to the
-obvious way, `copy_records_to_table` into a table with UNIQUE (tag_id, ts).
+Parts (all by default):
+
+- live: the same samples of 1 000 tags in batches of 10 000 rows, each batch committed durably. The obvious way is `copy_records_to_table` into a table with
+  UNIQUE (tag_id, ts); the bare COPY goes into our own sample table.
+- json: decoding JSON bodies, against `orjson.loads` alone on the same bodies.
+- bulk: history for tags that have none, in batches of 500 000 rows, against a bare COPY of the same rows in transactions of that size (with direct compress where
+  TimescaleDB has it).
+- backfill: the same history for tags that already have newer samples, as in a plant that runs live.
+- memory: the memory of a server process after 1 M samples and after 20 M.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aiohttp
 import asyncpg
 import orjson
+import psutil
 import pyarrow as pa
 from common import Figures, arguments, database, make_tags, plant, server
 
-from historian.ingest.writer import Writer
+#IL
+from historian.ingest.batching import Batcher
+from historian.ingest.decode.json import parse
+from historian.ingest.decode.limits import DecodeLimits
+from historian.ingest.path_samples import PathSamples
+from historian.ingest.writer import Writer, newest_of_each
 from historian.query.times import format_time
 from historian.schema import copy_binary
 from historian.schema.connection import connect, open_pool
@@ -30,18 +49,24 @@ from historian.server.run import serving
 from historian.settings import Settings
 
 BATCH_ROWS = 10_000
+BULK_ROWS = 500_000
 TAGS = 1000
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
+#: batches on their way at a time, as a producer with some latency to its server would have them
+IN_FLIGHT = 32
 
 OBVIOUS = "copy_records_to_table, UNIQUE (tag_id, ts)"
 BARE = "bare binary COPY, same table and index"
-OURS = "writer (ledger, snapshot, order, replacement)"
-ARROW = "HTTP, Arrow bodies"
+ALONE = "writer, one batch at a time"
+OURS = f"writer, {IN_FLIGHT} batches in flight"
+HTTP = "HTTP, Arrow bodies"
+SOCKET = "WebSocket, Arrow frames"
 JSON = "HTTP, JSON bodies"
-PARSE = "orjson.loads alone on the JSON bodies"
+PARTS = ("live", "json", "bulk", "backfill", "memory")
 
 
-def batches(samples: Samples) -> list[Samples]:
-    return [samples.slice(n, n + BATCH_ROWS) for n in range(0, len(samples), BATCH_ROWS)]
+def batches(samples: Samples, rows: int = BATCH_ROWS) -> list[Samples]:
+    return [samples.slice(n, min(n + rows, len(samples))) for n in range(0, len(samples), rows)]
 
 
 async def obvious(dsn: str, parts: list[Samples]) -> float:
@@ -49,8 +74,6 @@ async def obvious(dsn: str, parts: list[Samples]) -> float:
     await conn.execute(
         "DROP TABLE IF EXISTS obvious; CREATE TABLE obvious (tag_id int4, ts timestamptz, value float8, quality int2, UNIQUE (tag_id, ts))"
     )
-    from datetime import UTC, datetime, timedelta
-
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     begun = time.perf_counter()
     for part in parts:
@@ -64,29 +87,48 @@ async def obvious(dsn: str, parts: list[Samples]) -> float:
     return took
 
 
-async def bare(dsn: str, parts: list[Samples]) -> float:
+async def bare(dsn: str, parts: list[Samples], *, direct: bool = False) -> float:
+    """COPY of sorted rows into the sample table, a transaction a part, and nothing else."""
+    pool = await open_pool(dsn, size=1)
+    room = Partitions(pool)
+    for part in parts:
+        await room.make_room(part.ts)
+    direct = direct and room.direct
+    await pool.close()
     conn = await connect(dsn)
     await conn.execute("SET search_path = historian")
-    for part in parts:
-        await Partitions(conn).make_room(part.ts)
     form = DecimalForm()
     begun = time.perf_counter()
     for part in parts:
-        _, scale, mantissa = form.encode(part.tag_id, part.value)
-        source = copy_binary.encode_decimals(part.tag_id, scale, part.quality, part.ts, mantissa)
-        await conn.copy_to_table("sample", source=source, columns=copy_binary.DECIMAL_COLUMNS, format="binary")
+        rows = newest_of_each([part])
+        _, scale, mantissa = form.encode(rows.tag_id, rows.value)
+        source = copy_binary.encode_decimals(rows.tag_id, scale, rows.quality, rows.ts, mantissa)
+        async with conn.transaction():
+            if direct:
+                await conn.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
+            await conn.copy_to_table("sample", source=source, columns=copy_binary.DECIMAL_COLUMNS, format="binary")
     took = time.perf_counter() - begun
     await conn.close()
     return took
 
 
-async def ours(dsn: str, parts: list[Samples], run: int) -> float:
-    pool = await open_pool(dsn, size=3)
+async def ours(dsn: str, parts: list[Samples], producer: str, in_flight: int = IN_FLIGHT) -> float:
+    settings = Settings()
+    lanes = settings.write_lanes
+    pool = await open_pool(dsn, size=lanes + 3, stateless=True)
     writer = Writer(pool)
+    batcher = Batcher(writer, lanes=lanes, batch_rows=settings.batch_samples)
+    batcher.start()
+    numbered = iter(enumerate(parts))
+
+    async def submit() -> None:
+        for seq, part in numbered:
+            await batcher.submit(Batch(producer, seq, part))
+
     begun = time.perf_counter()
-    for seq, part in enumerate(parts):
-        await writer.write([Batch(f"bench-{run}", seq, part)])
+    await asyncio.gather(*(submit() for _ in range(in_flight)))
     took = time.perf_counter() - begun
+    await batcher.close()
     await writer.close()
     await pool.close()
     return took
@@ -115,63 +157,178 @@ def json_bodies(parts: list[Samples], first_tag: int) -> list[bytes]:
     return bodies
 
 
-async def over_http(dsn: str, bodies: list[bytes], content_type: str, run: str) -> float:
-    """Two bodies are on their way at a time, as a producer with some latency to its server would have it."""
-    async with serving(dsn, Settings(port=0)) as served, aiohttp.ClientSession() as session:
-        numbered = iter(enumerate(bodies))
+async def post(url: str, bodies: list[bytes], content_type: str, producer: str, in_flight: int = IN_FLIGHT) -> float:
+    """To a server in a process of its own; kept-alive connections."""
+    numbered = iter(enumerate(bodies))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight)) as session:
 
-        async def post() -> None:
+        async def send() -> None:
             for seq, body in numbered:
-                headers = {"Content-Type": content_type, "Historian-Producer": f"bench-{run}", "Historian-Seq": str(seq)}
-                async with session.post(f"{served.url}/v1/write", data=body, headers=headers) as answer:
+                headers = {"Content-Type": content_type, "Historian-Producer": producer, "Historian-Seq": str(seq)}
+                async with session.post(f"{url}/v1/write", data=body, headers=headers) as answer:
                     assert answer.status == 200, await answer.text()
 
         begun = time.perf_counter()
-        await asyncio.gather(post(), post())
+        await asyncio.gather(*(send() for _ in range(in_flight)))
         return time.perf_counter() - begun
 
 
-async def measure(dsn: str, rows: int, rounds: int) -> None:
-    figures, parsing = Figures("samples/s"), Figures("samples/s")
+async def over_http(dsn: str, bodies: list[bytes], content_type: str, producer: str) -> float:
+    async with serving(dsn, Settings(port=0)) as served:
+        return await post(served.url, bodies, content_type, producer)
+
+
+async def over_websocket(dsn: str, parts: list[Samples], paths: list[str], first_tag: int, producer: str) -> float:
+    async with serving(dsn, Settings(port=0)) as served:
+        from historian.client.ingest import IngestLink  # TMP
+        link = IngestLink(served.url, producer)
+        numbered = [(n, PathSamples(paths, part.tag_id - first_tag, part.ts, part.value, part.quality)) for n, part in enumerate(parts)]
+        await link.next_seq()
+        todo = iter(numbered)
+
+        async def send() -> None:
+            for seq, part in todo:
+                await link.deliver(seq, part)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(send() for _ in range(IN_FLIGHT)))
+        took = time.perf_counter() - begun
+        await link.close()
+        return took
+
+
+class Clock:
+    """Hands out samples, always newer than what was handed out before."""
+
+    def __init__(self, tags: object) -> None:
+        self._tags = tags
+        self._at = 0
+
+    def next(self, rows: int) -> Samples:
+        seconds = max(1, rows // TAGS)
+        part = plant(self._tags, seconds, self._at)
+        self._at += seconds
+        return part
+
+
+async def live(dsn: str, rows: int, rounds: int) -> None:
+    figures = Figures("samples/s")
     for run in range(rounds):
-        async with database(dsn) as made:
+        async with database(dsn, quiet=run > 0) as made:
             tags = make_tags(made, TAGS)
-            seconds = rows // TAGS
-            at = 0
+            clock, first = Clock(tags), int(tags[0])
+            paths = [f"bench/t{n + 1}" for n in range(TAGS)]
 
-            def fresh(seconds: int) -> list[Samples]:
-                # always newer than what stands, as live samples are
-                nonlocal at
-                part = plant(tags, seconds, at)  # noqa: B023
-                at += seconds
-                return batches(part)
+            def fresh() -> list[Samples]:
+                return batches(clock.next(rows))  # noqa: B023
 
-            figures.add(OBVIOUS, rows / await obvious(made, fresh(seconds)))
-            figures.add(BARE, rows / await bare(made, fresh(seconds)))
-            figures.add(OURS, rows / await ours(made, fresh(seconds), run))
-            figures.add(
-                ARROW, rows / await over_http(made, arrow_bodies(fresh(seconds)), "application/vnd.apache.arrow.stream", f"arrow-{run}")
+            figures.add(OBVIOUS, rows / await obvious(made, fresh()))
+            figures.add(BARE, rows / await bare(made, fresh()))
+            figures.add(ALONE, rows / await ours(made, fresh(), f"alone-{run}", 1))
+            figures.add(OURS, rows / await ours(made, fresh(), f"ours-{run}"))
+            figures.add(HTTP, rows / await over_http(made, arrow_bodies(fresh()), ARROW_STREAM, f"arrow-{run}"))
+            figures.add(SOCKET, rows / await over_websocket(made, fresh(), paths, first, f"socket-{run}"))
+            some = batches(clock.next(rows // 4))
+            figures.add(JSON, rows // 4 / await over_http(made, json_bodies(some, first), "application/json", f"json-{run}"))
+    title = f"{rows:,} samples of {TAGS:,} tags in batches of {BATCH_ROWS:,}"
+    figures.show(f"{title}; ratios to the obvious way", OBVIOUS)
+    figures.show("the same; ratios to a bare COPY", BARE)
+    figures.show("the same; ratios to the writer in process", OURS)
+
+
+def timed(work: Callable[[], object], times: int) -> float:
+    found = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begun)
+    return sorted(found)[times // 2]
+
+
+async def decoding(dsn: str, rows: int, rounds: int) -> None:
+    for size in (BATCH_ROWS, 100_000):
+        figures = Figures("samples/s")
+        async with database(dsn, quiet=True) as made:
+            tags = make_tags(made, TAGS)
+            (body,) = json_bodies([plant(tags, size // TAGS)], int(tags[0]))
+            for _ in range(rounds):
+                figures.add("orjson.loads alone", size / timed(lambda: orjson.loads(body), 9))  # noqa: B023
+                figures.add("decoder, to columns", size / timed(lambda: parse(body, DecodeLimits()), 9))  # noqa: B023
+        figures.show(f"JSON bodies of {size:,} samples", "orjson.loads alone")
+
+
+async def bulk(dsn: str, rows: int, rounds: int) -> None:
+    """History in large transactions, for tags without samples, and for tags with newer ones."""
+    new, behind, reference = "writer, tags without samples", "writer, older than what stands", "bare COPY"
+    figures = Figures("samples/s")
+    for run in range(rounds):
+        async with database(dsn, quiet=run > 0) as made:
+            tags = make_tags(made, TAGS)
+            clock = Clock(tags)
+            history = [batches(clock.next(rows), BULK_ROWS) for _ in range(3)]
+            figures.add(reference, rows / await bare(made, history[0], direct=True))
+            # the bare COPY tells the snapshot nothing: for the writer the tags are still without samples
+            figures.add(new, rows / await ours(made, history[2], f"new-{run}", 4))
+            figures.add(behind, rows / await ours(made, history[1], f"behind-{run}", 4))
+    figures.show(f"{rows:,} samples of history in batches of {BULK_ROWS:,}; ratios to a bare COPY in transactions of that size", reference)
+
+
+async def memory(dsn: str) -> None:
+    """A server process under full load."""
+    async with database(dsn, quiet=True) as made:
+        tags = make_tags(made, TAGS)
+        with tempfile.TemporaryDirectory() as directory:
+            ready = Path(directory) / "ready.json"
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", made, "--port", "0", "--ready-file", str(ready)),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
             )
-            some = max(1, seconds // 4)
-            bodies = json_bodies(fresh(some), int(tags[0]))
-            begun = time.perf_counter()
-            for body in bodies:
-                orjson.loads(body)
-            parsing.add(PARSE, some * TAGS / (time.perf_counter() - begun))
-            rate = some * TAGS / await over_http(made, bodies, "application/json", f"json-{run}")
-            parsing.add(JSON, rate)
-            figures.add(JSON, rate)
-    figures.show(f"{rows:,} samples of {TAGS:,} tags in batches of {BATCH_ROWS:,}; ratios to the obvious way", OBVIOUS)
-    figures.show("the same figures; ratios to a bare COPY", BARE)
-    parsing.show("JSON; ratios to parsing alone", PARSE)
+            try:
+                while not ready.exists():  # noqa: ASYNC110 - another process makes it
+                    await asyncio.sleep(0.05)
+                url = orjson.loads(ready.read_bytes())["url"]
+                clock, seen, said = Clock(tags), 0, {}
+                for millions in range(1, 21):
+                    await post(url, arrow_bodies(batches(clock.next(1_000_000))), ARROW_STREAM, f"memory-{millions}")
+                    seen = psutil.Process(process.pid).memory_info().rss >> 20
+                    if millions in (1, 2, 5, 10, 20):
+                        said[millions] = seen
+                print("memory of a server process (RSS) after so many million samples\n")
+                for millions, size in said.items():
+                    print(f"  {millions:>3} M   {size:>6,} MB   {size - said[1]:>+5,} MB")
+                print()
+            finally:
+                process.terminate()
+                await process.wait()
+
+
+def wanted(only: str | None) -> Iterator[str]:
+    for part in PARTS:
+        if only is None or part in only.split(","):
+            yield part
+
+
+async def measure(dsn: str, rows: int, rounds: int, only: str | None) -> None:
+    parts = set(wanted(only))
+    if "live" in parts:
+        await live(dsn, rows, rounds)
+    if "json" in parts:
+        await decoding(dsn, rows, rounds)
+    if parts & {"bulk", "backfill"}:
+        await bulk(dsn, rows, rounds)
+    if "memory" in parts:
+        await memory(dsn)
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, default=500_000, help="samples of each way and round")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="samples of each way and round")
+    parser.add_argument("--only", help=f"some of the parts, with commas: {', '.join(PARTS)}")
     given = parser.parse_args()
     with server(given.dsn) as dsn:
-        asyncio.run(measure(dsn, given.rows, given.rounds))
+        os.environ.pop("HISTORIAN_DSN", None)
+        asyncio.run(measure(dsn, given.rows, given.rounds, given.only))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The batcher: many producers' batches in few transactions (group commit), in bounded memory.
 
-Promise. `submit` returns when the batch is on disk, or raises and it is not (Busy, Conflict, UnknownTag, Unavailable). Batches of one producer are committed in the
-order in which they were submitted.
+Promise. `submit` returns when the batch is on disk, or raises and it is not (Busy, Conflict, UnknownTag, Unavailable). Batches of one producer, and batches with
+the same tags, are committed in the order in which they were submitted.
 
-How. A producer belongs to one of a few lanes. A lane that is idle commits what it gets at once; while it commits, batches gather, and the next transaction
-takes them together, up to `batch_rows`. So a lone producer never waits for a timer, and a crowd shares transactions. A transaction that fails for a reason of
-one batch is tried again batch by batch, so that nobody pays for another's fault. A database that is away is waited for up to `patience_s`: the ledger makes
-the second try harmless.
+How. A few transactions may be on their way at a time. While they are, batches gather, and the next transaction takes them together, up to `batch_rows`. So a
+lone producer never waits for a timer, and a crowd, or one who sends ahead, shares transactions. A transaction whose producers or tags are those of an earlier
+one that is still on its way commits after it (the writer does most of its work before it has to wait). A transaction that fails for a reason of one batch is tried
+again batch by batch, so that nobody pays for another's fault. A database that is away is waited for up to `patience_s`: the ledger makes the second try harmless.
 
 What waits is bounded by `max_pending_rows`: beyond it `submit` raises Busy at once, and the producer comes back later. Shutdown: `close` refuses
 new batches and commits those that wait.
@@ -17,14 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import zlib
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
 
 from historian.ingest.writer import Writer
 from historian.schema.errors import Busy, Conflict, HistorianError, Unavailable
 from historian.schema.ledger import Batch, Receipt
+from historian.schema.samples import Int32s
 
 log = logging.getLogger(__name__)
 
@@ -40,25 +43,46 @@ class _Waiting:
 
 
 @dataclass(eq=False, slots=True)
-class _Lane:
-    queue: deque[_Waiting] = field(default_factory=deque)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
+class _Group:
+    """Batches of one transaction. `ended` is done when they are committed or refused."""
+
+    waiting: list[_Waiting]
+    rows: int
+    keys: set[tuple[str, int]]
+    tags: Int32s
+    ended: asyncio.Future[None]
+
+    @classmethod
+    def of(cls, waiting: list[_Waiting]) -> _Group:
+        batches = [one.batch for one in waiting]
+        tags = np.unique(np.concatenate([np.unique(batch.samples.tag_id) for batch in batches]))
+        keys = {(batch.producer, batch.seq) for batch in batches}
+        rows = sum(len(batch.samples) for batch in batches)
+        return cls(waiting, rows, keys, tags, asyncio.get_running_loop().create_future())
+
+    def follows(self, other: _Group) -> bool:
+        """Whether it has to commit after an earlier group."""
+        producers = {producer for producer, _ in self.keys}
+        return any(producer in producers for producer, _ in other.keys) or bool(np.isin(self.tags, other.tags, assume_unique=True).any())
 
 
 class Batcher:
-    """Feeds one writer. Belongs to one event loop; `start` it before the first `submit`."""
+    """Feeds one writer with `lanes` transactions at a time. Belongs to one event loop; `start` it before the first `submit`."""
 
     def __init__(
         self,
         writer: Writer,
         *,
-        lanes: int = 2,
-        batch_rows: int = 10_000,
+        lanes: int = 3,
+        batch_rows: int = 100_000,
         max_pending_rows: int = 2_000_000,
         patience_s: float = 10.0,
     ) -> None:
         self._writer = writer
-        self._lanes = [_Lane() for _ in range(lanes)]
+        self._lanes = lanes
+        self._queue: deque[_Waiting] = deque()
+        self._woken = asyncio.Event()
+        self._running: list[_Group] = []
         self._batch_rows = batch_rows
         self._max_pending_rows = max_pending_rows
         self._patience_s = patience_s
@@ -67,7 +91,7 @@ class Batcher:
         self.pending_rows = 0
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._run(lane)) for lane in self._lanes]
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._lanes)]
 
     async def submit(self, batch: Batch) -> Receipt:
         """Have a batch committed. Raises Busy, Conflict, UnknownTag, Unavailable; then it is not stored, or the ledger knows it when it is sent again."""
@@ -79,49 +103,59 @@ class Batcher:
                 f"{self.pending_rows} samples wait to be written, and at most {self._max_pending_rows} may; send this batch again in a moment"
             )
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
-        lane = self._lanes[zlib.crc32(batch.producer.encode()) % len(self._lanes)]
-        lane.queue.append(waiting)
+        self._queue.append(waiting)
         self.pending_rows += len(batch.samples)
-        lane.woken.set()
+        self._woken.set()
         # a caller that goes away leaves its batch: it may be in a transaction already
         return await asyncio.shield(waiting.answer)
 
     async def close(self) -> None:
         """Refuse new batches, commit those that wait, and stop."""
         self._closing = True
-        for lane in self._lanes:
-            lane.woken.set()
+        self._woken.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, lane: _Lane) -> None:
+    async def _run(self) -> None:
         while True:
-            while not lane.queue:
+            while not self._queue:
                 if self._closing:
                     return
-                lane.woken.clear()
-                await lane.woken.wait()
-            group = [lane.queue.popleft()]
-            rows = len(group[0].batch.samples)
-            while lane.queue and rows + len(lane.queue[0].batch.samples) <= self._batch_rows:
-                group.append(lane.queue.popleft())
-                rows += len(group[-1].batch.samples)
+                self._woken.clear()
+                await self._woken.wait()
+            group = self._next_group()
+            earlier = [other for other in self._running if group.follows(other)]
+            self._running.append(group)
             try:
-                await self._commit(group)
+                if not all(group.keys.isdisjoint(other.keys) for other in earlier):
+                    # sent again while the first is on its way: which of them enters the ledger first would be left to chance
+                    await asyncio.wait([other.ended for other in earlier])
+                    earlier = []
+                await self._commit(group.waiting, [other.ended for other in earlier])
             finally:
-                self.pending_rows -= rows
-                for waiting in group:
+                self._running.remove(group)
+                group.ended.set_result(None)
+                self.pending_rows -= group.rows
+                for waiting in group.waiting:
                     if not waiting.answer.done():
                         waiting.answer.set_exception(Unavailable("the server is stopping"))
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    def _next_group(self) -> _Group:
+        waiting = [self._queue.popleft()]
+        rows = len(waiting[0].batch.samples)
+        while self._queue and rows + len(self._queue[0].batch.samples) <= self._batch_rows:
+            waiting.append(self._queue.popleft())
+            rows += len(waiting[-1].batch.samples)
+        return _Group.of(waiting)
+
+    async def _commit(self, group: list[_Waiting], after: Sequence[asyncio.Future[None]]) -> None:
         try:
-            answers = await self._patiently([waiting.batch for waiting in group])
+            answers = await self._patiently([waiting.batch for waiting in group], after)
         except Unavailable as error:
             _fail(group, error)
         except Exception as error:
             if len(group) > 1:
                 for waiting in group:
-                    await self._commit([waiting])
+                    await self._commit([waiting], after)
                 return
             if not isinstance(error, HistorianError):
                 log.exception("a batch of producer %r could not be written", group[0].batch.producer)
@@ -136,13 +170,13 @@ class Batcher:
                 else:
                     waiting.answer.set_result(answer)
 
-    async def _patiently(self, batches: list[Batch]) -> list[Receipt | Conflict]:
+    async def _patiently(self, batches: list[Batch], after: Sequence[asyncio.Future[None]]) -> list[Receipt | Conflict]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience_s
         pause = _PAUSE_S
         while True:
             try:
-                return await self._writer.write(batches)
+                return await self._writer.write(batches, after=[one for one in after if not one.done()])
             except Unavailable as error:
                 if loop.time() + pause > deadline or self._closing:
                     raise

@@ -6,11 +6,15 @@ nothing of these batches is stored, unless the connection broke during the commi
 The transaction, in this order, which is the same in every writer, so that none waits for another in a circle:
 
 1. insert (producer, seq) into the ledger, sorted: one that stands already was done before; one that another transaction is inserting waits for it;
-2. lock the snapshot rows of all tags, in tag_id order, and learn each tag's newest timestamp: from here on nobody else writes these tags;
-3. draw a position: it orders the commits of any tag;
-4. samples newer than their tag's newest are appended; the others replace what stands at their (tag, ts);
-5. move the snapshot rows, and leave the content for the live bus;
-6. commit; only then acknowledge (return) and publish.
+2. append the samples that this process believes to be newer than their tag's newest, before anything is locked;
+3. wait for earlier writes of this process to the same tags, then lock the snapshot rows of all tags, in tag_id order, and learn each tag's newest timestamp: from
+   here on nobody else writes these tags. If another process has overtaken a sample of step 2, roll back and begin again without that step;
+4. the other samples: newer than their tag's newest are appended, the rest replace what stands at their (tag, ts);
+5. move the snapshot rows;
+6. leave the content for the live bus, at a position drawn now: it orders the commits of any tag;
+7. commit; only then acknowledge (return) and publish.
+
+Step 2 is most of the work. Being done ahead of the locks, it lets transactions of the same tags, as one busy producer sends them, run side by side.
 
 Not here: batching (`batching.py`), decoding and its checks (`decode/`). The samples that come in are sound: known tag ids, values that fit their kinds.
 """
@@ -19,26 +23,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 import numpy as np
 
+from historian.ingest.beliefs import NEVER, Beliefs
 from historian.schema import copy_binary, ledger
-from historian.schema.connection import Connection, Pool, translate
+from historian.schema.connection import PG_EPOCH_US, Connection, Pool, translate
 from historian.schema.decimals import DecimalForm
 from historian.schema.errors import Conflict, HistorianError, UnknownTag
 from historian.schema.ledger import Batch, Notice, Receipt
 from historian.schema.partitions import Partitions
-from historian.schema.samples import Bools, Int64s, Samples, concat
+from historian.schema.samples import Bools, Int32s, Int64s, Samples, concat
 
 log = logging.getLogger(__name__)
 
 Publish = Callable[[Notice], None]
 
-#: below every timestamp that there can be: a tag without samples
-_NEVER = np.iinfo(np.int64).min
+#: An earlier write of this process that takes longer than this may be waiting, in the database, for something that we hold (TimescaleDB making a chunk): begin again
+#: behind it. PostgreSQL cannot see a circle of which one part is a wait in this process.
+_PATIENCE_S = 5.0
+
+
+#: So many samples, and so many of each tag on average, go straight into the columnstore where there is one: the more of a tag come together, the smaller and
+#: quicker they are there (docs/performance.md). Fewer wait in the rowstore until the chunk is converted.
+_DIRECT_ROWS = 50_000
+_DIRECT_ROWS_A_TAG = 100
+
+#: of what stands between a tag's late samples so much is read, and so much more for each of them; beyond it they are looked up one by one
+_STANDING_AT_LEAST = 200
+_STANDING_A_ROW = 4
+
+#: rows of a transaction that are made ready in a thread: below it the change costs more than it spares the others
+_LARGE = 20_000
+
+
+class _Overtaken(Exception):
+    """Samples were appended ahead of the locks that turn out not to be the newest of their tags, or may never become visible: begin again, locks first."""
+
 
 _ENTER = """
 INSERT INTO historian.ledger (producer, seq, digest, samples)
@@ -56,15 +81,19 @@ FROM historian.ledger l JOIN unnest($1::text[], $2::int8[]) AS k (producer, seq)
 # the lock itself orders: LockRows works above the sort
 _LOCK = "SELECT tag_id, ts FROM historian.snapshot WHERE tag_id = ANY($1::int4[]) ORDER BY tag_id FOR NO KEY UPDATE"
 
-_POSITION = "SELECT nextval('historian.write_position')"
-
-# One probe of the index a tag: history that is older than what stands, but lies where nothing stands, is appended at full speed. LIMIT keeps the planner to the
-# probe, whatever it believes of the table's size.
-_OCCUPIED = """
-SELECT k.tag_id FROM unnest($1::int4[], $2::timestamptz[], $3::timestamptz[]) AS k (tag_id, lo, hi)
-CROSS JOIN LATERAL (SELECT FROM historian.sample s WHERE s.tag_id = k.tag_id AND s.ts >= k.lo AND s.ts <= k.hi LIMIT 1) AS hit
+# What stands within the span of each tag's late samples, as the int64s of PostgreSQL's binary form one after the other: nothing, where history older than what
+# stands is loaded. At most `most`, since a span may be long and the samples few.
+_WITHIN = """
+SELECT k.n, string_agg(timestamptz_send(hit.ts), NULL) AS stamps
+FROM unnest($1::int4[], $2::timestamptz[], $3::timestamptz[], $4::int8[]) WITH ORDINALITY AS k (tag_id, lo, hi, most, n)
+CROSS JOIN LATERAL (
+    SELECT s.ts FROM historian.sample s
+    WHERE s.tag_id = k.tag_id AND s.ts >= k.lo AND s.ts <= k.hi AND s.ts >= $5::timestamptz AND s.ts <= $6::timestamptz LIMIT k.most
+) AS hit
+GROUP BY k.n
 """
 
+# the same for single samples, where much stands between them
 _STANDING = """
 SELECT k.n FROM unnest($1::int4[], $2::timestamptz[]) WITH ORDINALITY AS k (tag_id, ts, n)
 CROSS JOIN LATERAL (
@@ -84,7 +113,12 @@ FROM unnest($1::int4[], $2::timestamptz[], $3::float8[], $4::int2[], $5::text[])
 WHERE s.tag_id = n.tag_id
 """
 
-_LEAVE = "INSERT INTO historian.ledger_content (position, content) VALUES ($1, $2)"
+# for this transaction only
+_DIRECT = """
+SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true), set_config('timescaledb.enable_direct_compress_copy_client_sorted', $2, true)
+"""
+
+_LEAVE = "INSERT INTO historian.ledger_content (position, content) VALUES (nextval('historian.write_position'), $1) RETURNING position"
 
 
 @dataclass(slots=True)
@@ -96,6 +130,8 @@ class WriterCounts:
     replayed: int = 0
     samples: int = 0
     replaced: int = 0
+    #: transactions that were rolled back and begun again, locks first
+    begun_again: int = 0
 
 
 class Writer:
@@ -111,32 +147,39 @@ class Writer:
         self._publish = publish
         self._partitions = Partitions(pool)
         self._decimals = DecimalForm()
+        self._one_at_a_time = threading.Lock()
+        self._beliefs = Beliefs()
         self._doorbell: asyncio.Task[None] | None = None
         self._rung = False
         self.counts = WriterCounts()
 
-    async def write(self, batches: Sequence[Batch]) -> list[Receipt | Conflict]:
+    async def write(self, batches: Sequence[Batch], *, after: Sequence[asyncio.Future[None]] = ()) -> list[Receipt | Conflict]:
         """Store batches in one transaction, later ones over earlier ones. Answers in their order, a Conflict for a batch whose (producer, seq) stands with other content.
+
+        `after`: earlier writes to some of the same tags, which are to commit first: done when they have committed or failed. They never hold the same (producer, seq).
 
         Raises UnknownTag, Unavailable. Either all that are no Conflict are stored or none is.
         """
         try:
-            return await self._write(batches)
+            return await self._write(batches, after)
         except asyncpg.CheckViolationError:
             # "no partition of relation found for row": retention dropped a month that we had made
             self._partitions.forget()
-            return await self._write(batches)
+            return await self._write(batches, after)
 
-    async def _write(self, batches: Sequence[Batch]) -> list[Receipt | Conflict]:
+    async def _write(self, batches: Sequence[Batch], after: Sequence[asyncio.Future[None]]) -> list[Receipt | Conflict]:
         try:
             for batch in batches:
                 await self._partitions.make_room(batch.samples.ts)
-            async with self._pool.acquire() as conn:
-                async with conn.transaction():
-                    answers, notice, replaced = await self._transaction(conn, batches)
-                # committed, and only now known to anybody
-                if notice is not None and self._publish is not None:
-                    self._publish(notice)
+            rows = sum(len(batch.samples) for batch in batches)
+            work = await asyncio.to_thread(_Work.of, batches) if rows > _LARGE else _Work.of(batches)
+            try:
+                answers, notice, replaced = await self._commit(work, after, ahead=True)
+            except _Overtaken:
+                self.counts.begun_again += 1
+                if after:
+                    await asyncio.wait(after)
+                answers, notice, replaced = await self._commit(work, (), ahead=False)
         except (HistorianError, asyncio.CancelledError, asyncpg.CheckViolationError):
             raise
         except Exception as error:
@@ -155,12 +198,29 @@ class Writer:
             self._ring()
         return answers
 
-    async def _transaction(self, conn: Connection, batches: Sequence[Batch]) -> tuple[list[Receipt | Conflict], Notice | None, int]:
-        # the same (producer, seq) twice in one call: the first is written, the others are replays of it
-        first: dict[tuple[str, int], int] = {}
-        for n, batch in enumerate(batches):
-            first.setdefault((batch.producer, batch.seq), n)
-        digests = [ledger.digest(batch.samples) for batch in batches]
+    async def _commit(
+        self, work: _Work, after: Sequence[asyncio.Future[None]], *, ahead: bool
+    ) -> tuple[list[Receipt | Conflict], Notice | None, int]:
+        try:
+            async with self._pool.acquire() as conn:
+                async with conn.transaction():
+                    answers, notice, replaced = await self._transaction(conn, work, after, ahead)
+                # committed, and only now known to anybody
+                if notice is not None:
+                    if self._publish is not None:
+                        self._publish(notice)
+                    if self._is_direct(len(notice.samples), len(work.tags)):
+                        self._partitions.made_columnar(notice.samples.ts)
+        except BaseException:
+            # what we believed of these tags counted on this commit
+            self._beliefs.forget(work.tags)
+            raise
+        return answers, notice, replaced
+
+    async def _transaction(
+        self, conn: Connection, work: _Work, after: Sequence[asyncio.Future[None]], ahead: bool
+    ) -> tuple[list[Receipt | Conflict], Notice | None, int]:
+        batches, first, digests = work.batches, work.first, work.digests
         entered = await conn.fetch(
             _ENTER,
             [batches[n].producer for n in first.values()],
@@ -185,26 +245,42 @@ class Writer:
             xid = fresh[key] if key in fresh else standing[key]["xid"]
             answers.append(Receipt(batch.producer, batch.seq, len(batch.samples), xid, replayed=key not in fresh or first[key] != n))
 
-        samples = newest_of_each([batches[n].samples for key, n in first.items() if key in fresh])
+        samples = (
+            work.samples if len(fresh) == len(batches) else newest_of_each([batches[n].samples for key, n in first.items() if key in fresh])
+        )
         if not len(samples):
             return answers, None, 0
-        position, replaced = await self._store(conn, samples)
+        position, replaced = await self._store(conn, samples, after, ahead)
         return answers, Notice(int(next(iter(fresh.values()))), position, samples), replaced
 
-    async def _store(self, conn: Connection, samples: Samples) -> tuple[int, int]:
-        """Store samples that are sorted by (tag_id, ts), each key once. Returns the position, and how many samples were replaced."""
-        starts = np.flatnonzero(np.concatenate(([True], samples.tag_id[1:] != samples.tag_id[:-1])))
-        ends = np.append(starts[1:], len(samples))
-        tags = samples.tag_id[starts]
+    async def _store(self, conn: Connection, samples: Samples, after: Sequence[asyncio.Future[None]], ahead: bool) -> tuple[int, int]:
+        """Store samples that are sorted by (tag_id, ts), each key once. Returns the position, and how many samples were replaced. Raises _Overtaken."""
+        starts, ends = runs(samples.tag_id)
+        counts, tags = ends - starts, samples.tag_id[starts]
+        direct = self._is_direct(len(samples), len(tags))
+        early = None
+        if ahead and (not direct or self._partitions.is_columnar(samples.ts)):
+            early = self._beliefs.newer(tags, counts, samples.ts)
+        self._beliefs.expect(tags, samples.ts[ends - 1])
+        if early is not None:
+            await self._append(conn, samples if early.all() else samples.take(early), direct, in_order=True)
+        if after and (await asyncio.wait(after, timeout=_PATIENCE_S))[1]:
+            raise _Overtaken
         locked = await conn.fetch(_LOCK, tags.tolist())
         if len(locked) != len(tags):
             raise UnknownTag(sorted(set(tags.tolist()) - {row["tag_id"] for row in locked}))
-        newest = np.array([_NEVER if row["ts"] is None else row["ts"] for row in locked], np.int64)
-        position = await conn.fetchval(_POSITION)
-
-        late = samples.ts <= np.repeat(newest, ends - starts)
-        replaced = await self._clear(conn, samples, late, starts) if late.any() else 0
-        await self._append(conn, samples)
+        newest = np.array([NEVER if row["ts"] is None else row["ts"] for row in locked], np.int64)
+        late = samples.ts <= np.repeat(newest, counts)
+        if early is not None and (early & late).any():
+            self._beliefs.surprised()
+            raise _Overtaken
+        self._beliefs.learn(tags, np.maximum(newest, samples.ts[ends - 1]))
+        replaced = await self._clear(conn, samples, late) if late.any() else 0
+        if early is None:
+            await self._append(conn, samples, direct, in_order=not late.any())
+        elif not early.all():
+            # what is left is late, or lies among what is: not in order with what was appended before it
+            await self._append(conn, samples.take(~early), direct, in_order=False)
 
         # the last sample of each tag is its newest; it moves the snapshot, or replaces it
         moves = samples.ts[ends - 1] >= newest
@@ -212,52 +288,70 @@ class Writer:
         if len(last):
             text = last.text.to_pylist() if last.text is not None else [None] * len(last)
             await conn.execute(_MOVE, last.tag_id.tolist(), last.ts.tolist(), last.value.tolist(), last.quality.tolist(), text)
-        await conn.execute(_LEAVE, position, ledger.encode_content(samples))
-        return position, replaced
+        content = await asyncio.to_thread(ledger.encode_content, samples) if len(samples) > _LARGE else ledger.encode_content(samples)
+        return await conn.fetchval(_LEAVE, content), replaced
 
-    async def _clear(self, conn: Connection, samples: Samples, late: Bools, starts: Int64s) -> int:
+    async def _clear(self, conn: Connection, samples: Samples, late: Bools) -> int:
         """Delete what stands at the (tag, ts) of late samples; most of them replace nothing. Returns how many were deleted."""
         rows = np.flatnonzero(late)
         tag_id, ts = samples.tag_id[rows], samples.ts[rows]
-        first = np.flatnonzero(np.concatenate(([True], tag_id[1:] != tag_id[:-1])))
-        last = np.append(first[1:], len(rows)) - 1
-        found = await conn.fetch(_OCCUPIED, tag_id[first].tolist(), ts[first].tolist(), ts[last].tolist())
-        if not found:
+        start, end = runs(tag_id)
+        most = _STANDING_AT_LEAST + _STANDING_A_ROW * (end - start)
+        spans = (tag_id[start].tolist(), ts[start].tolist(), ts[end - 1].tolist(), most.tolist(), int(ts.min()), int(ts.max()))
+        stands, crowded = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+        for row in await conn.fetch(_WITHIN, *spans):
+            n = row["n"] - 1
+            own = slice(start[n], end[n])
+            stamps = np.frombuffer(row["stamps"], ">i8") + PG_EPOCH_US
+            if len(stamps) < most[n]:
+                stands[own] = np.isin(ts[own], stamps)
+            else:
+                crowded[own] = True
+        if crowded.any():
+            singly = np.flatnonzero(crowded)
+            of_tag, at = tag_id[singly], ts[singly]
+            hits = await conn.fetch(_STANDING, of_tag.tolist(), at.tolist(), int(at.min()), int(at.max()))
+            stands[singly[np.array([row["n"] for row in hits], np.int64) - 1]] = True
+        if not stands.any():
             return 0
-        occupied = np.isin(tag_id, np.array([row["tag_id"] for row in found], np.int32))
-        tag_id, ts = tag_id[occupied], ts[occupied]
-        lo, hi = int(ts.min()), int(ts.max())
-        hits = await conn.fetch(_STANDING, tag_id.tolist(), ts.tolist(), lo, hi)
-        if not hits:
-            return 0
-        at = np.array([row["n"] for row in hits], np.int64) - 1
-        tag_id, ts = tag_id[at], ts[at]
+        tag_id, ts = tag_id[stands], ts[stands]
         status = await conn.execute(_REPLACED, tag_id.tolist(), ts.tolist(), np.unique(tag_id).tolist(), int(ts.min()), int(ts.max()))
         return int(status.split()[-1])
 
-    async def _append(self, conn: Connection, samples: Samples) -> None:
-        """COPY samples, sorted by (tag_id, ts), each in the smallest form that gives its value back."""
+    def _is_direct(self, rows: int, tags: int) -> bool:
+        """Whether samples go straight into the columnstore."""
+        return self._partitions.direct and rows >= max(_DIRECT_ROWS, _DIRECT_ROWS_A_TAG * tags)
+
+    async def _append(self, conn: Connection, samples: Samples, direct: bool, *, in_order: bool) -> None:
+        """COPY samples, sorted by (tag_id, ts), each in the smallest form that gives its value back; `direct`: straight into the columnstore.
+
+        `in_order`: all are newer than what their tags have. The columnstore may rely on it then.
+        """
+        forms = await asyncio.to_thread(self._encoded, samples) if len(samples) > _LARGE else self._encoded(samples)
+        if direct:
+            # two COPYs of one tag would lie beside each other in time, not one after the other
+            await conn.execute(_DIRECT, "on", "on" if in_order and len(forms) == 1 else "off")
+        for columns, source in forms:
+            await conn.copy_to_table("sample", schema_name="historian", source=source, columns=columns, format="binary")
+
+    def _encoded(self, samples: Samples) -> list[tuple[Sequence[str], object]]:
+        """Columns and binary COPY data of each form that some of the samples have."""
+        forms: list[tuple[Sequence[str], object]] = []
         is_text = samples.text.is_valid().to_numpy(zero_copy_only=False) if samples.text is not None else None
         if is_text is not None and is_text.any():
             texts = samples.take(is_text)
-            await self._copy(conn, copy_binary.TEXT_COLUMNS, copy_binary.encode_texts(texts.tag_id, texts.quality, texts.ts, texts.text))
+            forms.append((copy_binary.TEXT_COLUMNS, copy_binary.encode_texts(texts.tag_id, texts.quality, texts.ts, texts.text)))
             samples = samples.take(~is_text)
-        decimal, scale, mantissa = self._decimals.encode(samples.tag_id, samples.value)
-        if decimal.all():
-            if len(samples):
-                source = copy_binary.encode_decimals(samples.tag_id, scale, samples.quality, samples.ts, mantissa)
-                await self._copy(conn, copy_binary.DECIMAL_COLUMNS, source)
-            return
+        with self._one_at_a_time:
+            decimal, scale, mantissa = self._decimals.encode(samples.tag_id, samples.value)
         if decimal.any():
-            some = samples.take(decimal)
-            source = copy_binary.encode_decimals(some.tag_id, scale[decimal], some.quality, some.ts, mantissa[decimal])
-            await self._copy(conn, copy_binary.DECIMAL_COLUMNS, source)
-        rest = samples.take(~decimal)
-        await self._copy(conn, copy_binary.FLOAT_COLUMNS, copy_binary.encode_floats(rest.tag_id, rest.quality, rest.ts, rest.value))
-
-    @staticmethod
-    async def _copy(conn: Connection, columns: Sequence[str], source: object) -> None:
-        await conn.copy_to_table("sample", schema_name="historian", source=source, columns=columns, format="binary")
+            some = samples if decimal.all() else samples.take(decimal)
+            data = copy_binary.encode_decimals(some.tag_id, scale[decimal], some.quality, some.ts, mantissa[decimal])
+            forms.append((copy_binary.DECIMAL_COLUMNS, data))
+        if not decimal.all():
+            rest = samples.take(~decimal)
+            forms.append((copy_binary.FLOAT_COLUMNS, copy_binary.encode_floats(rest.tag_id, rest.quality, rest.ts, rest.value)))
+        return forms
 
     def _ring(self) -> None:
         """Tell other processes that the ledger has something new: once for all commits while the last ring is on its way."""
@@ -279,16 +373,57 @@ class Writer:
             await asyncio.gather(self._doorbell, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """Batches, made ready before a transaction is begun: all that takes this process's time is done without holding anything.
+
+    `first`: of each (producer, seq) the position of the batch that is written; others with the same are replays of it. `samples` are those of all of `first`,
+    sorted by (tag_id, ts), each key once; `tags` theirs.
+    """
+
+    batches: Sequence[Batch]
+    first: dict[tuple[str, int], int]
+    digests: list[bytes]
+    samples: Samples
+    tags: Int32s
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> _Work:
+        first: dict[tuple[str, int], int] = {}
+        for n, batch in enumerate(batches):
+            first.setdefault((batch.producer, batch.seq), n)
+        samples = newest_of_each([batches[n].samples for n in first.values()])
+        return cls(batches, first, [ledger.digest(batch.samples) for batch in batches], samples, samples.tag_id[runs(samples.tag_id)[0]])
+
+
+def runs(tag_id: Int32s) -> tuple[Int64s, Int64s]:
+    """Where each run of equal values starts, and where it ends: int64[runs] both."""
+    if not len(tag_id):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], tag_id[1:] != tag_id[:-1])))
+    return starts, np.append(starts[1:], len(tag_id))
+
+
 def newest_of_each(parts: Sequence[Samples]) -> Samples:
     """All rows sorted by (tag_id, ts); of rows with the same key the last one."""
     samples = concat(parts)
     if len(samples) < 2:
         return samples
-    tag_id, ts = samples.tag_id, samples.ts
-    ascending = (tag_id[1:] > tag_id[:-1]) | ((tag_id[1:] == tag_id[:-1]) & (ts[1:] > ts[:-1]))
-    if ascending.all():
+    if _ascending(samples.tag_id, samples.ts):
         return samples
+    tag_id, ts = samples.tag_id, samples.ts
+    low, high = int(tag_id.min()), int(tag_id.max())
+    if high - low < 1 << 16:
+        # samples mostly come in the order of time: then it is enough to bring the tags together, and 16 bits are sorted in linear time
+        order = np.argsort((tag_id - low).astype(np.uint16), kind="stable")
+        if _ascending(tag_id[order], ts[order]):
+            return samples.take(order)
     order = np.lexsort((ts, tag_id))  # stable: rows with the same key stay in the order in which they came
     tag_id, ts = tag_id[order], ts[order]
     is_last = np.append((tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]), True)
     return samples.take(order[is_last])
+
+
+def _ascending(tag_id: Int32s, ts: Int64s) -> bool:
+    """Whether rows are sorted by (tag_id, ts), each key once."""
+    return bool(((tag_id[1:] > tag_id[:-1]) | ((tag_id[1:] == tag_id[:-1]) & (ts[1:] > ts[:-1]))).all())

@@ -90,8 +90,21 @@ def _settings(name: str) -> dict[str, str]:
     }
 
 
-async def open_pool(dsn: str, *, size: int, min_size: int = 1, name: str = "historian", statement_timeout_s: float | None = None) -> Pool:
-    """A pool of up to `size` connections. Raises Unavailable, with what to look at, if the server cannot be reached."""
+async def _leave_as_it_is(conn: Connection) -> None:
+    """Nothing to undo."""
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    size: int,
+    min_size: int = 1,
+    name: str = "historian",
+    statement_timeout_s: float | None = None,
+    stateless: bool = False,
+) -> Pool:
+    """A pool of up to `size` connections. `stateless`: whoever uses it changes nothing of a connection that outlives its transaction, so that none is put right when it
+    is given back, which takes a round trip. Raises Unavailable, with what to look at, if the server cannot be reached."""
     settings = _settings(name)
     if statement_timeout_s is not None:
         settings["statement_timeout"] = str(int(statement_timeout_s * 1000))
@@ -101,6 +114,7 @@ async def open_pool(dsn: str, *, size: int, min_size: int = 1, name: str = "hist
             min_size=min_size,
             max_size=size,
             init=_prepare,
+            reset=_leave_as_it_is if stateless else None,
             server_settings=settings,
             command_timeout=None,
             max_inactive_connection_lifetime=300,

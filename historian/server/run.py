@@ -102,8 +102,8 @@ async def _task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _pool(dsn: str, size: int, name: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(dsn, size=size, name=f"historian {name}")
+async def _pool(dsn: str, size: int, name: str, *, stateless: bool = False) -> AsyncIterator[Pool]:
+    pool = await open_pool(dsn, size=size, name=f"historian {name}", stateless=stateless)
     try:
         yield pool
     finally:
@@ -128,7 +128,7 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         instance = uuid.uuid4().hex
         lanes = settings.write_lanes
         # the lanes of both batchers, and one each for partitions, new tags and the doorbell
-        writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write"))
+        writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write", stateless=True))
         reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read"))
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
         # the sweep, its doorbell, and the upkeep

@@ -60,13 +60,46 @@ async def test_a_fault_of_one_batch_is_its_own(pool: Pool, tag: int) -> None:
     await writer.close()
 
 
+async def positions(pool: Pool, receipts: list[Receipt]) -> list[int]:
+    """Where each receipt's transaction stands in the order of commits."""
+    rows = await pool.fetch("SELECT xid::text::int8 AS xid, position FROM historian.ledger_content")
+    of_xid = {row["xid"]: row["position"] for row in rows}
+    return [of_xid[receipt.xid] for receipt in receipts]
+
+
 async def test_batches_of_a_producer_are_committed_in_order(pool: Pool, tag: int) -> None:
     writer = Writer(pool)
     batcher = Batcher(writer, lanes=4, batch_rows=3)
     batcher.start()
     receipts = await asyncio.gather(*(batcher.submit(batch("p", n, tag)) for n in range(50)))
-    xids = [receipt.xid for receipt in receipts]
-    assert xids == sorted(xids)
+    order = await positions(pool, receipts)
+    assert order == sorted(order)
+    assert writer.counts.replaced == 0
+    await batcher.close()
+    await writer.close()
+
+
+async def test_batches_with_the_same_tag_are_committed_in_order_whoever_sends_them(pool: Pool, tag: int) -> None:
+    writer = Writer(pool)
+    batcher = Batcher(writer, lanes=4, batch_rows=3)
+    batcher.start()
+    instant = np.array([START], np.int64)
+    one = [Samples(np.array([tag], np.int32), instant, np.array([float(n)]), np.array([192], np.int16)) for n in range(60)]
+    receipts = await asyncio.gather(*(batcher.submit(Batch(f"p{n}", 0, samples)) for n, samples in enumerate(one)))
+    order = await positions(pool, receipts)
+    assert order == sorted(order)
+    assert [tuple(row) for row in await pool.fetch("SELECT value FROM historian.samples")] == [(59.0,)]
+    await batcher.close()
+    await writer.close()
+
+
+async def test_a_batch_sent_again_while_the_first_is_on_its_way_counts_once(pool: Pool, tag: int) -> None:
+    writer = Writer(pool)
+    batcher = Batcher(writer, lanes=4, batch_rows=1)
+    batcher.start()
+    receipts = await asyncio.gather(*(batcher.submit(batch("p", n // 5, tag)) for n in range(50)))
+    assert sum(not receipt.replayed for receipt in receipts) == 10
+    assert await pool.fetchval("SELECT count(*) FROM historian.sample") == 10
     await batcher.close()
     await writer.close()
 

@@ -156,16 +156,19 @@ BATCHES = st.lists(st.lists(KEYS, max_size=12), min_size=1, max_size=8)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=BATCHES, together=st.integers(1, 4), resent=st.sets(st.integers(0, 7)))
+@given(
+    batches=BATCHES, together=st.integers(1, 4), resent=st.sets(st.integers(0, 7)), hands=st.lists(st.booleans(), min_size=8, max_size=8)
+)
 async def test_any_sequence_of_batches_leaves_the_last_write_of_each_key(
-    pool: Pool, batches: list[list[tuple[int, int]]], together: int, resent: set[int]
+    pool: Pool, batches: list[list[tuple[int, int]]], together: int, resent: set[int], hands: list[bool]
 ) -> None:
+    """Through two writers, as of two processes: what one believes to be the newest, the other may have overtaken."""
     await pool.execute(
         "TRUNCATE historian.sample, historian.ledger, historian.ledger_content; UPDATE historian.snapshot SET ts = NULL, value = NULL"
     )
     ids = await tag_ids(pool, 4)
     seen: list[Notice] = []
-    writer = Writer(pool, seen.append)
+    writer, other = Writer(pool, seen.append), Writer(pool, seen.append)
     expected: dict[tuple[int, int], float] = {}
     made, value = [], 0.0
     for seq, keys in enumerate(batches):
@@ -176,7 +179,7 @@ async def test_any_sequence_of_batches_leaves_the_last_write_of_each_key(
             expected[ids[tag], START + at * DAY] = value
         made.append(Batch("p", seq, samples_of(rows)))
     for first in range(0, len(made), together):
-        await writer.write(made[first : first + together])
+        await (other if hands[first % 8] else writer).write(made[first : first + together])
     for seq in resent & set(range(len(made))):
         (answer,) = await writer.write([made[seq]])
         assert isinstance(answer, Receipt)
@@ -192,6 +195,76 @@ async def test_any_sequence_of_batches_leaves_the_last_write_of_each_key(
             zip(zip(notice.samples.tag_id.tolist(), notice.samples.ts.tolist(), strict=True), notice.samples.value.tolist(), strict=True)
         )
     assert applied == expected
+    await writer.close()
+    await other.close()
+
+
+async def test_bulk_loads_in_any_order_with_corrections_and_floats_among_decimals(pool: Pool) -> None:
+    """Enough rows of each tag for the columnstore, where there is one: new history, older history, one that fills a hole, and one that replaces what stands."""
+    ids = await tag_ids(pool, 2)
+    expected: dict[tuple[int, int], float] = {}
+    writer = Writer(pool)
+
+    async def load(seq: int, first: int, step: int, value: float) -> None:
+        ts = np.tile(START + (first + np.arange(30_000, dtype=np.int64) * step) * 1000, 2)
+        values = np.round(value + np.arange(60_000) / 100, 2)
+        values[::7] += np.pi  # no decimals
+        tag = np.repeat(np.array(ids, np.int32), 30_000)
+        expected.update(zip(zip(tag.tolist(), ts.tolist(), strict=True), values.tolist(), strict=True))
+        (answer,) = await writer.write([Batch("bulk", seq, Samples(tag, ts, values, np.full(60_000, 192, np.int16)))])
+        assert isinstance(answer, Receipt)
+
+    await load(0, 100_000, 2, 1.0)
+    await load(1, 160_000, 1, 2.0)
+    await load(2, 0, 1, 3.0)
+    # between the rows of the first
+    await load(3, 100_001, 2, 4.0)
+    # over it, and over what follows
+    await load(4, 110_000, 3, 5.0)
+    assert await numbers(pool) == expected
+    assert writer.counts.replaced == 60_000 - 2 * sum((110_000 + n * 3) >= 190_000 for n in range(30_000))
+    newest = await pool.fetch("SELECT ts, value FROM historian.snapshot WHERE tag_id = ANY($1) ORDER BY tag_id", ids)
+    last = START + (110_000 + 29_999 * 3) * 1000
+    assert [tuple(row) for row in newest] == [(last, expected[tag, last]) for tag in ids]
+    await writer.close()
+
+
+async def test_what_another_process_overtook_is_stored_once_and_replaces_what_stands(pool: Pool) -> None:
+    (tag,) = await tag_ids(pool, 1)
+    writer, other = Writer(pool), Writer(pool)
+    await writer.write([Batch("p", 0, samples_of([(tag, START, 1.0)]))])
+    await other.write([Batch("q", 0, samples_of([(tag, START + 10, 2.0), (tag, START + 20, 3.0)]))])
+    # it believes START to be the newest, and appends all of these ahead of the locks
+    await writer.write([Batch("p", 1, samples_of([(tag, START + at, 4.0 + at) for at in (5, 10, 30)]))])
+    assert await numbers(pool) == {
+        (tag, START): 1.0,
+        (tag, START + 5): 9.0,
+        (tag, START + 10): 14.0,
+        (tag, START + 20): 3.0,
+        (tag, START + 30): 34.0,
+    }
+    assert writer.counts.replaced == 1
+    await writer.close()
+    await other.close()
+
+
+async def test_a_write_that_waits_long_for_an_earlier_one_lets_go_and_comes_after_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("historian.ingest.writer._PATIENCE_S", 0.01)
+    (tag,) = await tag_ids(pool, 1)
+    writer = Writer(pool)
+    await writer.write([Batch("p", 0, samples_of([(tag, START, 1.0)]))])
+    earlier = asyncio.get_running_loop().create_future()
+    later = asyncio.create_task(writer.write([Batch("p", 2, samples_of([(tag, START + 2, 3.0)]))], after=[earlier]))
+    open_transactions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL"
+    async with asyncio.timeout(30):
+        # it enters the ledger, appends, waits, and rolls back
+        while writer.counts.begun_again == 0 or await pool.fetchval(open_transactions):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    assert not later.done()
+    await writer.write([Batch("p", 1, samples_of([(tag, START + 2, 2.0)]))])
+    earlier.set_result(None)
+    await later
+    assert await numbers(pool) == {(tag, START): 1.0, (tag, START + 2): 3.0}
     await writer.close()
 
 
