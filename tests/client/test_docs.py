@@ -34,6 +34,7 @@ def test_the_examples_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
     for said in (
         "7200 samples are on disk",
         "[(0, 3)]",
+        "86400 samples came over one connection",
         "acme/springfield/mill/drive digital None",
         "61 samples, history",
         "no such tag: 'acme/nowhere'",
