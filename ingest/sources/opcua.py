@@ -160,7 +160,7 @@ class _Session:
         #: samples of each node since the server had no more to send
         self._run: Int64s = np.zeros(len(table), np.int64)
         self._refused: set[int] = set()
-        self._reader = HistoryReader(connection, self._config, table, intake, self._took_history)
+        self._reader = HistoryReader(connection, self._config, table, intake, self._took_history, self._counts.more)
         self._subscriptions = Subscriptions(connection, self._config, table)
         self._warn_lost = _Warned()
 
@@ -204,7 +204,6 @@ class _Session:
             await self._values(values, node, arrival)
         if not publish.more:
             self._run[:] = 0
-        self._counts.more["history_open"], self._counts.more["history_failed"] = self._reader.open, self._reader.failures
 
     async def _values(self, values: Values, node: Int64s, arrival: int) -> None:
         taken = self._table.take(values, node, arrival)

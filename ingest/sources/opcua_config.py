@@ -157,6 +157,8 @@ class OpcuaConfig(_Table):
     #: changes smaller than this are not sent by the server; for numbers
     deadband: Annotated[float, Field(gt=0)] | None = None
     items_per_subscription: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    #: the server gives a sign of life this often when nothing changes; three that fail to come, and the worker connects anew
+    keepalive_s: Annotated[float, Field(ge=0.1, le=600)] = 5.0
     timeout_s: Annotated[float, Field(ge=1, le=600)] = 10.0
 
     #: nodes that have come since are looked for this often; 0: at the next connection only

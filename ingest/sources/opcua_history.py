@@ -67,19 +67,25 @@ class Gap:
 class HistoryReader:
     """Fills gaps, several at a time, each in the order of time, in chunks. One for each connection; `run` in as many tasks as may read at once.
 
-    `took(Taken)` is told of every chunk that has been handed over, and of what could not be taken of it.
+    `took(Taken)` is told of every chunk that has been handed over, and of what could not be taken of it. `figures` has history_open and history_failed.
     """
 
     def __init__(
-        self, connection: Connection, config: OpcuaConfig, table: NodeTable, intake: Intake, took: Callable[[Taken], Awaitable[None]]
+        self,
+        connection: Connection,
+        config: OpcuaConfig,
+        table: NodeTable,
+        intake: Intake,
+        took: Callable[[Taken], Awaitable[None]],
+        figures: dict[str, int],
     ) -> None:
         self._connection, self._config, self._table, self._intake, self._took = connection, config, table, intake, took
+        self._figures = figures
+        figures["history_open"] = 0
         self._waiting: deque[Gap] = deque()
         self._by_slot: dict[int, Gap] = {}
         self._some = asyncio.Event()
         self._refusals: dict[str, int] = {}
-        self.open = 0
-        self.failures = 0
 
     def extend(self, slot: int, start: int, end: int) -> bool:
         """Make a gap that nobody has begun with so long that it has these, too. Returns False if there is none in this slot."""
@@ -93,7 +99,7 @@ class HistoryReader:
         """Have a gap filled, after those that are there."""
         self._by_slot[gap.slot] = gap
         self._waiting.append(gap)
-        self.open += 1
+        self._figures["history_open"] += 1
         self._some.set()
 
     async def run(self) -> None:
@@ -113,7 +119,7 @@ class HistoryReader:
             try:
                 whole = await self._fill(gap)
             finally:
-                self.open -= 1
+                self._figures["history_open"] -= 1
             if whole:
                 gap.track.finish(gap.close)
 
@@ -185,7 +191,7 @@ class HistoryReader:
         return newest
 
     def _failed(self, node: str, code: str) -> None:
-        self.failures += 1
+        self._figures["history_failed"] += 1
         # one line for each kind of refusal, not for each of ten thousand nodes
         if code not in self._refusals:
             log.warning("the history of %s cannot be read: %s", node, code)

@@ -133,7 +133,8 @@ async def _browse(connection: Connection, root: ua.NodeId, rule: BrowseRule, lef
     include = [pattern_regex(pattern) for pattern in rule.include]
     exclude = [pattern_regex(pattern) for pattern in rule.exclude]
     found: list[tuple[ua.NodeId, str]] = []
-    seen = {root}
+    # what a server says of itself is taken only by those who ask for it
+    seen = {root, ua.NodeId(ObjectIds.Server)}
     level: list[tuple[ua.NodeId, str]] = [(root, "")]
     for _ in range(rule.depth):
         below: list[tuple[ua.NodeId, str]] = []

@@ -18,12 +18,11 @@ from historian.ingest.sources.opcua_decode import Publish
 from historian.ingest.sources.opcua_samples import NodeTable
 from historian.schema.samples import Int64s
 
-#: the server gives a sign of life this often
-_KEEPALIVE_S = 5.0
-#: and keeps what it has for a worker that takes nothing this long
+#: the server keeps what it has for a worker that takes nothing this long
 _LIFETIME_S = 60.0
 #: one is answered while the samples of the other are handed over
 _REQUESTS = 2
+_SLACK_S = 2.0
 _SEQUENCES = 2**32 - 1
 _FILTER_REFUSED = frozenset({"BadMonitoredItemFilterUnsupported", "BadFilterNotAllowed", "BadMonitoredItemFilterInvalid"})
 
@@ -47,14 +46,14 @@ class Subscriptions:
     async def open(self) -> None:
         """Make the subscriptions. Values come, and `publishes` has to be read, as soon as `monitor` has begun."""
         interval = self._config.publishing_interval_ms
-        keepalive = max(1, math.ceil(_KEEPALIVE_S * 1000 / interval))
+        keepalive = max(1, math.ceil(self._config.keepalive_s * 1000 / interval))
         lifetime = max(3 * keepalive, math.ceil(_LIFETIME_S * 1000 / interval))
         for _ in range(0, max(1, len(self._table)), self._per_subscription):
             made = await self._connection.create_subscription(interval, keepalive, lifetime)
             self._next[made.SubscriptionId] = 1
             silence = made.RevisedPublishingInterval * made.RevisedMaxKeepAliveCount / 1000
             # of two requests, the second waits for the second sign of life
-            self._patience = max(self._patience, silence * (_REQUESTS + 1) + self._config.timeout_s)
+            self._patience = max(self._patience, silence * (_REQUESTS + 1) + min(self._config.timeout_s, _SLACK_S))
 
     async def monitor(self) -> None:
         """Make the monitored items."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,21 @@ from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.history import HistoryDict
 from asyncua.server.user_managers import UserManager
 
+from historian.ingest.sources.opcua import OpcuaConfig, OpcuaSource
+from historian.ingest.sources.source import Intake
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMESPACE = "urn:test:plant"
+
+
+DEADLINE_S = 30.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until this is so."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - what it waits for is in another process, or in counters
+            await asyncio.sleep(0.01)
 
 
 def at(us: int) -> datetime:
@@ -138,3 +153,16 @@ class PlantServer:
         await self.history.new_historized_node(node, None)
         for us, value in rows:
             await self.history.save_node_value(node, ua.DataValue(ua.Variant(value, kind), ua.StatusCode(0), at(us), at(us)))
+
+
+@asynccontextmanager
+async def running(config: OpcuaConfig, intake: Intake) -> AsyncIterator[OpcuaSource]:
+    """The source as a worker runs it."""
+    source = OpcuaSource(config)
+    task = asyncio.create_task(source.run(intake))
+    try:
+        yield source
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 
 pytest.importorskip("asyncua")
 from asyncua import ua
-from opcua_servers import PlantServer
+from opcua_servers import PlantServer, running, until
 from recording_intake import RecordingIntake
 
-from historian.ingest.sources.opcua import OpcuaConfig, OpcuaSource
+from historian.ingest.sources.opcua import OpcuaConfig
 
 pytestmark = [
     # asyncua's server leaves tasks behind when it stops
@@ -25,27 +24,6 @@ pytestmark = [
 
 T0 = 1_750_000_000_000_000
 SECOND = 1_000_000
-DEADLINE_S = 30.0
-
-
-async def until(condition: Callable[[], bool], what: str = "") -> None:
-    """Wait until this is so."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running(config: OpcuaConfig, intake: RecordingIntake) -> AsyncIterator[OpcuaSource]:
-    """The source as a worker runs it."""
-    source = OpcuaSource(config)
-    task = asyncio.create_task(source.run(intake))
-    try:
-        yield source
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def config(server: PlantServer, *paths: str, **more: Any) -> OpcuaConfig:
@@ -215,7 +193,146 @@ _BASE = [0]
 def _soon(n: int) -> int:
     """After the server's own first timestamps, which are those of its start."""
     if not _BASE[0]:
-        import time
-
         _BASE[0] = time.time_ns() // 1000 + 3600 * SECOND
     return _BASE[0] + n * 1000
+
+
+async def test_what_a_queue_lost_while_the_intake_was_held_up_is_read_from_the_history(
+    server: PlantServer, intake: RecordingIntake
+) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    server.declare("plain", 0.0, ua.VariantType.Double)
+    await server.start()
+    async with running(config(server, queue_size=10), intake) as source:
+        await until(lambda: source.counts.samples == 2)
+        intake.open.clear()
+        for n in range(1, 2001):
+            await server.write("temp", float(n), _soon(n))
+            if n <= 50:
+                await server.write("plain", float(n), _soon(n))
+            if n % 100 == 0:
+                # the server gets to publish, as long as anybody asks it to
+                await until(lambda n=n: server.history.recorded(server.nodes["temp"].nodeid)[-1][1] == n)  # type: ignore[misc]
+        # what is live waits, and as many reads of the history as may run at once
+        assert 1 <= intake.waiting <= 1 + source.config.history_concurrency
+        intake.open.set()
+        await until(lambda: source.counts.more["history_samples"] > 0 and source.counts.more["history_open"] == 0)
+        await until(lambda: len(intake.of("plant/temp")) == 2001)
+        # one of each node, or two if the server could publish once more
+        assert 2 <= source.counts.more["overflows"] <= 4
+        # which is told: this variable has no history
+        assert source.counts.more["lost"] >= 1
+        assert len(intake.of("plant/plain")) < 51
+    assert [value for _, value, _ in intake.of("plant/temp")] == [float(n) for n in range(2001)]
+
+
+async def test_nothing_is_passed_over_when_a_worker_dies_before_its_samples_were_safe(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    await server.start()
+    settings = config(server, history_chunk=20)
+    async with running(settings, intake) as source:
+        await until(lambda: source.counts.samples == 1)
+    intake.settling = False
+    for n in range(1, 101):
+        await server.write("temp", float(n), _soon(n))
+    async with running(settings, intake) as source:
+        await until(lambda: source.counts.more["history_samples"] >= 100 and source.counts.more["history_open"] == 0)
+        await server.write("temp", 101.0, _soon(101))
+        await until(lambda: intake.of("plant/temp")[-1][1] == 101.0)
+        # of all that is under way, only the second chunk of the history and what is live are safe
+        assert len(intake.unsettled) >= 5
+        for settled in (intake.unsettled[0], intake.unsettled[2], intake.unsettled[-1]):
+            settled()
+    survived = RecordingIntake(intake.state_dir)
+    async with running(settings, survived) as source:
+        await until(lambda: source.counts.more["history_samples"] >= 100 and source.counts.more["history_open"] == 0)
+    assert [value for _, value, _ in survived.of("plant/temp")][-101:] == [float(n) for n in range(1, 102)]
+
+
+async def test_the_first_start_reads_as_much_history_as_it_is_told_to(server: PlantServer, intake: RecordingIntake) -> None:
+    now = time.time_ns() // 1000
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    await server.start()
+    await server.remember("temp", [(now - 7200 * SECOND + n * SECOND, float(n)) for n in range(7000)])
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 1 and source.counts.more["history_open"] == 0)
+        assert source.counts.more["history_samples"] == 0
+    for file in intake.state_dir.iterdir():
+        file.unlink()
+    intake = RecordingIntake(intake.state_dir)
+    async with running(config(server, history="PT1H"), intake) as source:
+        await until(lambda: source.counts.more["history_samples"] > 0 and source.counts.more["history_open"] == 0)
+        await until(lambda: source.counts.more["lost"] == 0)
+    got = [row for row in intake.of("plant/temp") if row[0] < now - 200 * SECOND]
+    # an hour before this start, which was a moment after `now`
+    assert 3300 < len(got) <= 3400
+    assert [value for _, value, _ in got] == [float(n) for n in range(7000 - len(got), 7000)]
+
+
+async def test_bad_statuses_and_enumerations_come_as_they_are_told(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("state", 1, ua.VariantType.UInt32)
+
+    async def furnish(plant: PlantServer, _: Any) -> None:
+        strings = ua.Variant([ua.LocalizedText("off"), ua.LocalizedText("on")], ua.VariantType.LocalizedText)
+        await plant.nodes["state"].add_property(ua.NodeId("strings", plant.index), ua.QualifiedName("EnumStrings", 0), strings)
+
+    server.furnish = furnish
+    await server.start()
+    statuses = {
+        ua.StatusCodes.BadWaitingForInitialData: 32,
+        ua.StatusCodes.BadOutOfService: 28,
+        ua.StatusCodes.UncertainLastUsableValue: 68,
+        ua.StatusCodes.GoodLocalOverride: 216,
+        ua.StatusCodes.BadInternalError: 0,
+    }
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 1)
+        for n, status in enumerate(statuses):
+            await server.write("state", n % 2, T0 + n, status=status)
+        await until(lambda: source.counts.samples == 1 + len(statuses))
+    assert intake.defined["plant/state"].kind == "digital"
+    assert intake.defined["plant/state"].states == {"0": "off", "1": "on"}
+    assert [quality for _, _, quality in intake.of("plant/state", until=T0 + SECOND)] == list(statuses.values())
+    assert [value for _, value, _ in intake.of("plant/state", until=T0 + SECOND)] == [None, None, 0.0, 1.0, None]
+
+
+async def test_a_subscription_that_the_server_has_dropped_is_made_again(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    await server.start()
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 1)
+        assert server.server is not None
+        service = server.server.iserver.subscription_service
+        # the one that is not the server's own, which stores its history
+        await service.delete_subscriptions(
+            [number for number, sub in service.subscriptions.items() if sub.pub_request_callback is not None]
+        )
+        for n in range(1, 11):
+            await server.write("temp", float(n), _soon(n))
+        await until(lambda: source.counts.connects == 2)
+        await until(lambda: len(intake.of("plant/temp")) == 11)
+    assert [value for _, value, _ in intake.of("plant/temp")] == [float(n) for n in range(11)]
+
+
+async def test_nodes_that_come_later_are_found(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double)
+    await server.start()
+    async with running(config(server, browse_again_s=0.2), intake) as source:
+        await until(lambda: source.counts.samples == 1)
+        await server.folders[""].add_variable(ua.NodeId("new", 2), ua.QualifiedName("new", 2), ua.Variant(7.0, ua.VariantType.Double))
+        await until(lambda: [value for _, value, _ in intake.of("plant/new")] == [7.0])
+        assert source.counts.more["nodes"] == 2
+
+
+async def test_changes_within_the_deadband_are_not_sent(server: PlantServer, intake: RecordingIntake) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double)
+    server.declare("order", "a", ua.VariantType.String)
+    await server.start()
+    async with running(config(server, deadband=1.0), intake) as source:
+        await until(lambda: source.counts.samples == 2)
+        await server.write("temp", 5.0, T0 + 1)
+        await server.write("temp", 5.5, T0 + 2)
+        await server.write("temp", 8.0, T0 + 3)
+        await server.write("order", "b", T0 + 4)
+        await until(lambda: source.counts.samples == 5)
+    assert [value for _, value, _ in intake.of("plant/temp", until=T0 + SECOND)] == [5.0, 8.0]

@@ -111,8 +111,8 @@ def _check(found: object, each: ua.DataValue, row: int) -> None:
         assert kind == variant.VariantType.value
         exact = variant.VariantType not in INTEGERS or abs(variant.Value) <= 2**53
         assert bool(values.inexact[row]) is not exact  # type: ignore[attr-defined]
-        if exact and not math.isnan(variant.Value):
-            assert number == variant.Value
+        if not math.isnan(variant.Value):
+            assert number == float(variant.Value)
         else:
             assert math.isnan(number)
 
