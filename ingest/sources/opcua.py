@@ -233,7 +233,9 @@ class _Session:
         self._unseen[numbers] = False
         self._suspect[numbers] = False
         starts = self._starts[numbers]
-        missing = (starts != NEVER) & (ts > starts)
+        new = starts == NEVER
+        self._checkpoints.begin(self._slots[numbers[new]], ts[new])
+        missing = ~new & (ts > starts)
         fill = missing & self._has_history[numbers]
         self._lose(int((missing & ~fill).sum()))
         close = self._checkpoints.closer(self._slots[numbers[~fill]])

@@ -123,6 +123,11 @@ class Checkpoints:
         self._epoch += 1
         return self._filled[slots]
 
+    def begin(self, slots: Int64s, ts: Int64s) -> None:
+        """The first samples that are ever seen of these slots: nobody asks for what was before them."""
+        self._filled[slots] = ts - 1
+        self._dirty = True
+
     def open_gap(self, slot: int) -> None:
         """Samples of this slot are missing after what has been handed over: its checkpoint stays where it is."""
         if self._gaps[slot] == 0:

@@ -34,6 +34,7 @@ def config(server: PlantServer, *paths: str, **more: Any) -> OpcuaConfig:
         "sampling_interval_ms": 0,
         "history_delay_s": 0.2,
         "timeout_s": 5,
+        "keepalive_s": 0.5,
     }
     if paths:
         table["nodes"] = [{"id": f"nsu=urn:test:plant;s={path}", "tag": f"plant/{path}"} for path in paths]
