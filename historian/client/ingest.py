@@ -14,7 +14,8 @@ import pyarrow as pa
 from historian.client.address import Address
 from historian.client.columns import BATCH_ROWS, Data, Part, parts
 from historian.client.http import Http
-from historian.client.ingest_channel import Channel, Item
+from historian.client.ingest_channel import Channel
+from historian.client.ingest_wire import Item
 from historian.ingest.path_samples import PathSamples
 from historian.schema.catalogue import TagDefinition
 from historian.schema.errors import BadSamples, HistorianError, Unavailable

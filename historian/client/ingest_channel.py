@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -21,6 +19,7 @@ import orjson
 import zstandard
 
 from historian.client.http import Http
+from historian.client.ingest_wire import Connection, Item, copy_of, next_message, told
 from historian.client.problems import error_of
 from historian.ingest.backoff import Backoff
 from historian.schema.errors import BadInput, Busy, Conflict, HistorianError, TooLarge, Unavailable
@@ -34,31 +33,6 @@ _LONGEST_PAUSE_S = 5.0
 _STEADY_S = 5.0
 
 
-@dataclass(eq=False, slots=True)
-class Item:
-    """One batch. `answer`: whether it had been committed before. Without `frame` nobody waits for it any more, and only its credit is still held."""
-
-    seq: int
-    frame: bytes | None
-    size: int
-    answer: asyncio.Future[bool]
-    waiting: int = 1
-    #: when, and over which connection; 0: not yet
-    sent_at: float = 0.0
-    sent_on: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    ws: aiohttp.ClientWebSocketResponse
-    number: int
-    since: float
-    unsent: deque[Item] = field(default_factory=deque)
-    batches: int = 0
-    bytes: int = 0
-    answers: int = 0
-
-
 class Channel:
     """One producer's connections, one after the other. `instance` tells the server that it is the same producer that comes again."""
 
@@ -70,7 +44,7 @@ class Channel:
         self._items: dict[int, Item] = {}
         self._bytes = 0
         self._credit = (0, 0)
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._connections = 0
         self._task: asyncio.Task[None] | None = None
         self._order = asyncio.Lock()
@@ -146,7 +120,7 @@ class Channel:
                 if self._closed:
                     raise Unavailable("the connection was closed here")
                 if self._failures != failures and self._failure is not None:
-                    raise _copy(self._failure)
+                    raise copy_of(self._failure)
                 self._ensure_running()
                 await self._news.wait()
         finally:
@@ -214,7 +188,7 @@ class Channel:
         items, self._items, self._bytes = list(self._items.values()), {}, 0
         for item in items:
             if not item.answer.done():
-                item.answer.set_exception(_copy(error))
+                item.answer.set_exception(copy_of(error))
                 # whoever sent it may be gone: that is no fault
                 item.answer.exception()
         self._tell()
@@ -224,9 +198,9 @@ class Channel:
         try:
             await ws.send_str(orjson.dumps({"type": "open", "producer": self.producer, "instance": self._instance}).decode())
             async with asyncio.timeout(self._http.timeout):
-                message = await _next(ws)
+                message = await next_message(ws)
             if message is None or message.get("type") != "opened":
-                raise _told(message) or Unavailable(f"{self._http.address.url} closed the connection instead of opening it")
+                raise told(message) or Unavailable(f"{self._http.address.url} closed the connection instead of opening it")
         except BaseException as error:
             with suppress(Exception):
                 await ws.close()
@@ -239,7 +213,7 @@ class Channel:
         now = asyncio.get_running_loop().time()
         for item in [item for item in self._items.values() if item.frame is None]:
             self._remove(item)
-        connection = _Connection(ws, self._connections, now)
+        connection = Connection(ws, self._connections, now)
         connection.unsent.extend(self._items.values())
         self._credit = (int(message["credit"]["batches"]), int(message["credit"]["bytes"]))
         self.next_seq = max(self.next_seq, int(message["next_seq"]))
@@ -269,7 +243,7 @@ class Channel:
                 task.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
 
-    async def _send_all(self, connection: _Connection) -> HistorianError:
+    async def _send_all(self, connection: Connection) -> HistorianError:
         while True:
             while not connection.unsent or not self._fits(connection, connection.unsent[0]):
                 await self._news.wait()
@@ -284,14 +258,14 @@ class Channel:
             except (ConnectionError, aiohttp.ClientError) as error:
                 return Unavailable(f"the connection to {self._http.address.url} broke: {error or type(error).__name__}")
 
-    def _fits(self, connection: _Connection, item: Item) -> bool:
+    def _fits(self, connection: Connection, item: Item) -> bool:
         return connection.batches < self._credit[0] and connection.bytes + item.size <= self._credit[1]
 
-    async def _receive_all(self, connection: _Connection) -> HistorianError:
+    async def _receive_all(self, connection: Connection) -> HistorianError:
         url = self._http.address.url
         ended: HistorianError | None = None
         try:
-            while (message := await _next(connection.ws)) is not None:
+            while (message := await next_message(connection.ws)) is not None:
                 kind = message.get("type")
                 self.progress = asyncio.get_running_loop().time()
                 if kind == "ack":
@@ -302,7 +276,7 @@ class Channel:
                 elif kind == "credit":
                     self._credit = (int(message["batches"]), int(message["bytes"]))
                 elif kind == "error":
-                    ended = _told(message)
+                    ended = told(message)
                 self._tell()
         except (aiohttp.ClientError, OSError) as error:
             return ended or Unavailable(f"the connection to {url} broke: {error}")
@@ -310,7 +284,7 @@ class Channel:
             return BadInput(f"{url} does not speak {frames.SUBPROTOCOL}: {error!r}")
         return ended or Unavailable(f"the connection to {url} broke")
 
-    def _acknowledged(self, connection: _Connection, first: int, last: int, replayed: bool) -> None:
+    def _acknowledged(self, connection: Connection, first: int, last: int, replayed: bool) -> None:
         known = [seq for seq in self._items if first <= seq <= last] if last - first > len(self._items) else range(first, last + 1)
         for seq in known:
             item = self._answered(connection, seq)
@@ -318,7 +292,7 @@ class Channel:
                 item.answer.set_result(replayed)
         self.next_seq = max(self.next_seq, last + 1)
 
-    def _refused(self, connection: _Connection, message: dict[str, Any]) -> None:
+    def _refused(self, connection: Connection, message: dict[str, Any]) -> None:
         problem = message["problem"]
         error = error_of(problem, status=int(problem.get("status") or 500))
         if message["seq"] is None:
@@ -328,7 +302,7 @@ class Channel:
             item.answer.set_exception(error)
             item.answer.exception()
 
-    def _answered(self, connection: _Connection, seq: int) -> Item | None:
+    def _answered(self, connection: Connection, seq: int) -> Item | None:
         item = self._items.get(seq)
         if item is None or item.sent_on != connection.number:
             return None
@@ -349,29 +323,3 @@ class Channel:
         if not self._http.address.nearby and len(body) >= _WORTH_COMPRESSING:
             body, flags = zstandard.ZstdCompressor(level=1).compress(body), frames.ZSTD
         return frames.pack(frames.FrameHeader(flags, seq)) + body
-
-
-async def _next(ws: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
-    """The next message of the server; None at the end."""
-    message = await ws.receive()
-    if message.type == aiohttp.WSMsgType.TEXT:
-        document = orjson.loads(message.data)
-        if isinstance(document, dict):
-            return document
-        raise ValueError("a message that is no object")
-    if isinstance(message.data, Exception):
-        raise Unavailable(f"the connection broke: {message.data or type(message.data).__name__}")
-    return None
-
-
-def _told(message: dict[str, Any] | None) -> HistorianError | None:
-    problem = None if message is None else message.get("problem")
-    return error_of(problem, status=int(problem.get("status") or 500)) if isinstance(problem, dict) else None
-
-
-def _copy(error: HistorianError) -> HistorianError:
-    """To be raised to several callers, each with a traceback of its own."""
-    copied = error.__class__.__new__(error.__class__)
-    copied.args = error.args
-    vars(copied).update({name: value for name, value in vars(error).items() if not name.startswith("__")})
-    return copied

@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import orjson
 from aiohttp import WSMsgType, web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from historian.ingest.backoff import Backoff
 from historian.ingest.decode import DecodeLimits, decode
@@ -28,6 +27,7 @@ from historian.schema.connection import translated
 from historian.schema.errors import BadInput, Busy, Conflict, HistorianError, SchemaError, Unavailable
 from historian.schema.ledger import Batch, Receipt, check_producer
 from historian.schema.samples import Samples
+from historian.server.ingest_messages import ProtocolFault, parse_open
 from historian.server.problems import as_problem
 from historian.server.services import Services
 from historian.server.write import ANONYMOUS
@@ -46,21 +46,6 @@ _LARGE = 1 << 20
 
 # what waiting mends: such a batch is never refused
 _PASSING = (Busy, Unavailable, SchemaError)
-
-
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    type: Literal["open"]
-    producer: str | None = None
-    instance: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-
-
-class ProtocolFault(BadInput):
-    """The client does not keep to the protocol."""
-
-    problem = "protocol-fault"
-    title = "Protocol fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +122,7 @@ class IngestSession:
             await work
         except ProtocolFault as error:
             self._end(_End(error, frames.PROTOCOL_FAULT))
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             self._end(None)
         except Exception as error:
             self._end_by(as_problem(error, "an ingest connection"))
@@ -187,7 +172,7 @@ class IngestSession:
             raise ProtocolFault("the connection was closed before it was opened")
         if message.type != WSMsgType.TEXT:
             raise ProtocolFault("the first message is open, as text")
-        asked = _parse_open(message.data)
+        asked = parse_open(message.data)
         next_seq = 0
         if asked.producer is None:
             self._producer = f"{ANONYMOUS}{uuid.uuid4().hex}"
@@ -326,8 +311,11 @@ class IngestSession:
         while True:
             await self._answers.wait()
             self._answers.clear()
-            async with asyncio.timeout(self._services.settings.stalled_s):
-                await self._tell()
+            try:
+                async with asyncio.timeout(self._services.settings.stalled_s):
+                    await self._tell()
+            except TimeoutError:
+                raise ConnectionResetError("the client does not read its answers") from None
 
     async def _tell(self) -> None:
         acked, self._acked = self._acked, []
@@ -360,13 +348,3 @@ class IngestSession:
 async def _ever() -> None:
     """Until the connection, which has ended, is cleared away."""
     await asyncio.get_running_loop().create_future()
-
-
-def _parse_open(text: str) -> _Open:
-    try:
-        return _Open.model_validate(orjson.loads(text))
-    except orjson.JSONDecodeError as error:
-        raise ProtocolFault(f"the first message is open, and JSON: {error}") from None
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, f['loc'])) or 'message'}: {f['msg']}" for f in error.errors(include_url=False, include_input=False)]
-        raise ProtocolFault("open: " + "; ".join(faults[:10])) from None
