@@ -45,22 +45,23 @@ class Segment:
             self.open_batches += 1
             self.open_samples += entry.rows
 
-    def find(self, seq: int) -> int | None:
-        """The position of a batch."""
+    def find(self, seq: int, *, done: bool = False) -> int | None:
+        """The position of a batch that is not done; with `done` also of one that is. (A batch that was refused can have been appended a second time.)"""
         if seq > self._highest:
             return None
-        try:
-            return self._seqs.index(seq)
-        except ValueError:
-            return None
+        position = -1
+        while True:
+            try:
+                position = self._seqs.index(seq, position + 1)
+            except ValueError:
+                return None
+            if done or not self._done[position]:
+                return position
 
     def next_open(self, start: int = 0) -> int | None:
         """The position of the first batch from there on that is not done."""
         found = self._done.find(0, max(start, self._first_open))
         return None if found < 0 else found
-
-    def is_done(self, position: int) -> bool:
-        return bool(self._done[position])
 
     def set_done(self, position: int) -> None:
         if not self._done[position]:

@@ -58,7 +58,7 @@ def _load_segment(directory: Path, loaded: Loaded, ordinal: int, path: Path, pro
             if thing.tail and is_last:
                 _cut(directory, loaded, segment, thing, data)
             else:
-                keep(directory, segment, data[thing.offset : thing.offset + thing.size], thing.offset, _lost(thing))
+                keep(directory, segment, data[thing.offset : thing.offset + thing.size], thing.offset, describe(thing))
             continue
         is_done = thing.offset < done.before or thing.offset in also or _is_known(loaded, segment, thing.seq)
         if not is_done:
@@ -84,7 +84,7 @@ def _cut(directory: Path, loaded: Loaded, segment: Segment, tail: Damage, data: 
     """Cut off what stands behind the last whole batch: no one was told that it is safe."""
     if tail.complete:
         # of full length: perhaps it was whole once, and a worker relied on it
-        keep(directory, segment, data[tail.offset :], tail.offset, _lost(tail))
+        keep(directory, segment, data[tail.offset :], tail.offset, describe(tail))
     log.warning("%s: the last %d bytes are no whole batch and are cut off, as after a power cut", segment.path, tail.size)
     loaded.cut_bytes += tail.size
     if segment.spoiled:
@@ -121,7 +121,7 @@ def keep(directory: Path, segment: Segment, content: bytes, offset: int, what: s
         )
 
 
-def _lost(damage: Damage) -> str:
+def describe(damage: Damage) -> str:
     """Which batches were there, as far as it can be told."""
     if not damage.batches:
         return "of which batches cannot be told"

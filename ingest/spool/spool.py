@@ -16,6 +16,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ from historian.ingest.spool.disk import Tail, has_room, reason_of, remove
 from historian.ingest.spool.full import SpoolFull
 from historian.ingest.spool.index import Segment
 from historian.ingest.spool.opening import keep, load
+from historian.ingest.spool.refused import forget_refused, keep_refused, list_refused
 from historian.ingest.spool.segment import RECORD_SIZE, Entry, Unreadable, decode, encode, path_of
 from historian.schema.errors import BadInput, Conflict, Unavailable
 from historian.schema.ledger import check_seq
@@ -327,12 +329,12 @@ class Spool:
             return 0, 0
         if self._cursor is not None and self._cursor[0] == after:
             return self._cursor[1], self._cursor[2] + 1
-        place = self._find(after)
+        place = self._find(after, done=True)
         return (0, 0) if place is None else (place[0].ordinal, place[1] + 1)
 
-    def _find(self, seq: int) -> tuple[Segment, int] | None:
+    def _find(self, seq: int, *, done: bool = False) -> tuple[Segment, int] | None:
         for segment in self._segments:
-            if (position := segment.find(seq)) is not None:
+            if (position := segment.find(seq, done=done)) is not None:
                 return segment, position
         return None
 
@@ -369,6 +371,37 @@ class Spool:
             if place is not None:
                 place[0].set_done(place[1])
                 self._forget_done()
+
+    def refuse(self, seq: int, reason: str) -> None:
+        """Upstream will never take this batch as it is: keep it in refused/ with the reason, and count it as done. Raises SpoolFull if it cannot be moved; then
+        it stays where it is."""
+        with self._mutex:
+            self._check_open()
+            place = self._find(seq)
+            if place is None:
+                return
+            offset, size = place[0].place(place[1])
+            try:
+                keep_refused(self.directory, seq, os.pread(self._open_reader(place[0]), size, offset), reason)
+            except OSError as error:
+                raise SpoolFull(self._disk_words(error)) from error
+            self.done(seq)
+
+    def take_refused(self, seqs: Collection[int]) -> int:
+        """Put these of the batches in refused/ at the end of the queue, for another try. Returns how many. Raises SpoolFull; then the rest stays where it is."""
+        with self._mutex:
+            self._check_open()
+            taken = 0
+            try:
+                for batch in list_refused(self.directory):
+                    if batch.entry.seq in seqs:
+                        if self._find(batch.entry.seq) is None:
+                            self.append(*decode(batch.record()))
+                        forget_refused(batch)
+                        taken += 1
+            except OSError as error:
+                raise SpoolFull(self._disk_words(error)) from error
+            return taken
 
     def _forget_done(self) -> None:
         """Delete the segments of which all is done, and write down what is done of the others."""
