@@ -11,6 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from historian.schema.errors import BadInput
 
 
+class _Socket(ssl.SSLSocket):
+    """One that is closed when the other side cannot be trusted: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 class TlsConfig(BaseModel):
     """TLS to the broker: `ca` if the system's authorities do not know it, `cert` and `key` if it asks for ours."""
 
@@ -35,6 +46,7 @@ class TlsConfig(BaseModel):
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
             raise BadInput(f"tls.ca {self.ca}: {words(error)}") from None
+        context.sslsocket_class = _Socket
         context.check_hostname = self.check_hostname
         if self.cert is not None:
             password = self.key_password.get_secret_value() if self.key_password is not None else ""

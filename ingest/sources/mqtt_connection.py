@@ -186,7 +186,7 @@ class MqttConnection:
         try:
             await self._enter(client)
             pending.client = self._client = client
-            client.lost.add_done_callback(self._lost)
+            client.lost.add_done_callback(lambda _: self._lost(client))
             await self._subscribe(client)
             self._tell_connected()
             if self._on_connect is not None:
@@ -194,14 +194,17 @@ class MqttConnection:
             while await self._gathered(client):
                 await handle(self._take(client))
             lost = client.lost.exception()
+            # before its callback may have run
+            self._lost(client)
         except asyncio.CancelledError:
             if self._client is not None and not client.lost.done():
                 await self._leave(client)
             raise
         finally:
-            self._counts.connected = False
+            self._disconnected()
             self._client = None
             before = pending.close()
+            self._counts.more["unacknowledged"] = 0
             # of a connection that broke before its messages came again, those before it still hold
             self._before = before or self._before
             await client.close()
@@ -337,15 +340,20 @@ class MqttConnection:
         self._counts.more.update(unacknowledged=len(self._pending), waiting=len(self._queue))
         return messages
 
-    def _lost(self, lost: asyncio.Future[None]) -> None:
-        # at once, while `handle` may still wait for long
-        error = lost.exception() if not lost.cancelled() else None
+    def _lost(self, client: ManualClient) -> None:
+        # at once: `handle` may wait for long before the session ends
+        if client is self._client and not self._leaving:
+            self._disconnected()
+            self._tell_lost(_reason(client.lost.exception() or aiomqtt.MqttError("it closed the connection"), self._config))
+        self._wake.set()
+
+    def _disconnected(self) -> None:
         if self._counts.connected:
             self._counts.connected = False
-            self._counts.disconnects += 1
-        if not self._leaving:
-            self._tell_lost(_reason(error or aiomqtt.MqttError("it closed the connection"), self._config))
-        self._wake.set()
+            self._counts.disconnects += not self._leaving
+
+    # One line for each time that it is away, and one when it is back. Where it comes and goes, the pauses between get longer: a connection that did not hold
+    # does not reset them.
 
     def _tell_connected(self) -> None:
         self._counts.connected = True
@@ -391,6 +399,8 @@ def _reason(error: BaseException, config: MqttConnectionConfig) -> str:
         return f"MQTT broker {config.broker} refuses the connection: {error.rc}"
     if code == 142:
         return f"MQTT broker {config.broker}: another client connected with the client id {config.client_id!r}"
+    if code == 128:
+        return f"MQTT broker {config.broker}: the connection was lost"
     if isinstance(error, aiomqtt.MqttCodeError) and isinstance(error.rc, int):
         return f"MQTT broker {config.broker}: {paho.error_string(MQTTErrorCode(error.rc)).rstrip('.').lower()}"
     if isinstance(error, Unavailable | BadInput):
