@@ -54,7 +54,9 @@ class Decoded:
 
     @property
     def reason(self) -> str:
-        """Why the message is in the dead-letter file."""
+        """Why the message is in the dead-letter file; empty if nothing is wrong."""
+        if not self.faults:
+            return ""
         more = f"; and {self.fault_count - len(self.faults)} more" if self.fault_count > len(self.faults) else ""
         kept = len(self.rows) + sum(map(len, self.parts))
         return "; ".join(self.faults) + more + (f" (its other {kept} samples were taken)" if kept else "")
@@ -251,6 +253,8 @@ def _array(rule: TopicRule, path: str, document: Any, arrival_us: int, out: Deco
         elif rule.time_at is not None:
             raise Fault(f"timestamp {rule.timestamp} is not in the payload")
         out.by_arrival = by_arrival
+        if (len(items) - 1) * rule.interval_s * 1e6 > end_us:
+            raise Fault(f"{len(items)} values, {rule.interval_s} s apart, begin before 1970")
         back = np.rint(np.arange(len(items) - 1, -1, -1) * (rule.interval_s * 1e6)).astype(np.int64)
         _columns(rule, path, end_us - back, {}, items, None, out)
 

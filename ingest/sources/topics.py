@@ -154,7 +154,7 @@ class TopicRule(_Table):
                 raise ValueError(
                     f"tag {self.tag!r}: there is {{topic}}, and {{1}} to {{{wildcards}}} for the wildcards of {self.topic!r}; not {{{place}}}"
                 )
-        if _PLACE.sub("", self.tag).strip("{}") != _PLACE.sub("", self.tag):
+        if set("{}") & set(_PLACE.sub("", self.tag)):
             raise ValueError(f"tag {self.tag!r} has a brace without its other one")
         if self.value is not None and self.fields is not None:
             raise ValueError("value takes one value of the payload, fields all of them: give one of the two")
