@@ -32,7 +32,7 @@ import psutil
 import pyarrow as pa
 from common import Figures, arguments, database, make_tags, plant, server
 
-#IL
+from historian.client.ingest import IngestLink
 from historian.ingest.batching import Batcher
 from historian.ingest.decode.json import parse
 from historian.ingest.decode.limits import DecodeLimits
@@ -180,7 +180,6 @@ async def over_http(dsn: str, bodies: list[bytes], content_type: str, producer: 
 
 async def over_websocket(dsn: str, parts: list[Samples], paths: list[str], first_tag: int, producer: str) -> float:
     async with serving(dsn, Settings(port=0)) as served:
-        from historian.client.ingest import IngestLink  # TMP
         link = IngestLink(served.url, producer)
         numbered = [(n, PathSamples(paths, part.tag_id - first_tag, part.ts, part.value, part.quality)) for n, part in enumerate(parts)]
         await link.next_seq()

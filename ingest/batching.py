@@ -5,7 +5,8 @@ the same tags, are committed in the order in which they were submitted.
 
 How. A few transactions may be on their way at a time. While they are, batches gather, and the next transaction takes them together, up to `batch_rows`. So a
 lone producer never waits for a timer, and a crowd, or one who sends ahead, shares transactions. A transaction whose producers or tags are those of an earlier
-one that is still on its way commits after it (the writer does most of its work before it has to wait). A transaction that fails for a reason of one batch is tried
+one that is still on its way commits after it: a large one is begun all the same, since the writer does most of its work before it has to wait; few rows wait
+for more. A transaction that fails for a reason of one batch is tried
 again batch by batch, so that nobody pays for another's fault. A database that is away is waited for up to `patience_s`: the ledger makes the second try harmless.
 
 What waits is bounded by `max_pending_rows`: beyond it `submit` raises Busy at once, and the producer comes back later. Shutdown: `close` refuses
@@ -31,6 +32,9 @@ from historian.schema.samples import Int32s
 
 log = logging.getLogger(__name__)
 
+#: rows that are worth a transaction which has to wait for an earlier one: fewer are quicker together with those that come meanwhile
+_WORTH_AHEAD = 5000
+
 #: first and longest pause between two tries while the database is away
 _PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -40,6 +44,7 @@ _LONGEST_PAUSE_S = 1.0
 class _Waiting:
     batch: Batch
     answer: asyncio.Future[Receipt]
+    tags: Int32s
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +60,7 @@ class _Group:
     @classmethod
     def of(cls, waiting: list[_Waiting]) -> _Group:
         batches = [one.batch for one in waiting]
-        tags = np.unique(np.concatenate([np.unique(batch.samples.tag_id) for batch in batches]))
+        tags = np.unique(np.concatenate([one.tags for one in waiting]))
         keys = {(batch.producer, batch.seq) for batch in batches}
         rows = sum(len(batch.samples) for batch in batches)
         return cls(waiting, rows, keys, tags, asyncio.get_running_loop().create_future())
@@ -81,6 +86,7 @@ class Batcher:
         self._writer = writer
         self._lanes = lanes
         self._queue: deque[_Waiting] = deque()
+        self._queued_rows = 0
         self._woken = asyncio.Event()
         self._running: list[_Group] = []
         self._batch_rows = batch_rows
@@ -88,6 +94,7 @@ class Batcher:
         self._patience_s = patience_s
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self._away = False
         self.pending_rows = 0
 
     def start(self) -> None:
@@ -102,8 +109,9 @@ class Batcher:
             raise Busy(
                 f"{self.pending_rows} samples wait to be written, and at most {self._max_pending_rows} may; send this batch again in a moment"
             )
-        waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(batch, asyncio.get_running_loop().create_future(), np.unique(batch.samples.tag_id))
         self._queue.append(waiting)
+        self._queued_rows += len(batch.samples)
         self.pending_rows += len(batch.samples)
         self._woken.set()
         # a caller that goes away leaves its batch: it may be in a transaction already
@@ -117,8 +125,8 @@ class Batcher:
 
     async def _run(self) -> None:
         while True:
-            while not self._queue:
-                if self._closing:
+            while not self._queue or self._gathers():
+                if self._closing and not self._queue:
                     return
                 self._woken.clear()
                 await self._woken.wait()
@@ -134,6 +142,7 @@ class Batcher:
             finally:
                 self._running.remove(group)
                 group.ended.set_result(None)
+                self._woken.set()
                 self.pending_rows -= group.rows
                 for waiting in group.waiting:
                     if not waiting.answer.done():
@@ -145,7 +154,15 @@ class Batcher:
         while self._queue and rows + len(self._queue[0].batch.samples) <= self._batch_rows:
             waiting.append(self._queue.popleft())
             rows += len(waiting[-1].batch.samples)
+        self._queued_rows -= rows
         return _Group.of(waiting)
+
+    def _gathers(self) -> bool:
+        """Whether what waits had better wait for more."""
+        if not self._running or self._queued_rows >= _WORTH_AHEAD:
+            return False
+        first = _Group.of([self._queue[0]])
+        return any(first.follows(group) for group in self._running)
 
     async def _commit(self, group: list[_Waiting], after: Sequence[asyncio.Future[None]]) -> None:
         try:
@@ -176,11 +193,19 @@ class Batcher:
         pause = _PAUSE_S
         while True:
             try:
-                return await self._writer.write(batches, after=[one for one in after if not one.done()])
+                answers = await self._writer.write(batches, after=[one for one in after if not one.done()])
             except Unavailable as error:
+                if not self._away:
+                    # once, not at each try of each lane
+                    log.warning("write: %s; trying again", error)
+                    self._away = True
                 if loop.time() + pause > deadline or self._closing:
                     raise
-                log.warning("write: %s; trying again", error)
+            else:
+                if self._away:
+                    log.info("write: the database is back")
+                    self._away = False
+                return answers
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 

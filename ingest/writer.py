@@ -53,9 +53,10 @@ _PATIENCE_S = 5.0
 _DIRECT_ROWS = 50_000
 _DIRECT_ROWS_A_TAG = 100
 
-#: of what stands between a tag's late samples so much is read, and so much more for each of them; beyond it they are looked up one by one
-_STANDING_AT_LEAST = 200
-_STANDING_A_ROW = 4
+#: Late samples of a tag are compared with all that stands between them if they are many, and it is not far more than they are. Else they are looked up one by
+#: one, once it is known that anything stands there at all.
+_MANY_LATE = 32
+_STANDING_A_ROW = 8
 
 #: rows of a transaction that are made ready in a thread: below it the change costs more than it spares the others
 _LARGE = 20_000
@@ -296,7 +297,8 @@ class Writer:
         rows = np.flatnonzero(late)
         tag_id, ts = samples.tag_id[rows], samples.ts[rows]
         start, end = runs(tag_id)
-        most = _STANDING_AT_LEAST + _STANDING_A_ROW * (end - start)
+        counts = end - start
+        most = np.where(counts < _MANY_LATE, 1, _STANDING_A_ROW * counts)
         spans = (tag_id[start].tolist(), ts[start].tolist(), ts[end - 1].tolist(), most.tolist(), int(ts.min()), int(ts.max()))
         stands, crowded = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
         for row in await conn.fetch(_WITHIN, *spans):
