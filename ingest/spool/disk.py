@@ -10,6 +10,7 @@ from pathlib import Path
 
 from historian.ingest.spool.files import DAMAGED, sync_directory
 from historian.ingest.spool.index import Segment
+from historian.ingest.spool.newest import forget_saved
 from historian.ingest.spool.segment import HEADER_SIZE, file_header
 
 #: beside the record itself: what a filesystem may want for its own tables
@@ -61,7 +62,7 @@ class Tail:
         try:
             written = _write(self._fd, buffers, self.size)
             os.fdatasync(self._fd)
-        except OSError:
+        except BaseException:
             # should this fail too, then the next opening finds a torn tail, or a batch that the worker will have appended once more: it counts once
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
@@ -104,6 +105,7 @@ def _write(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
 
 def remove(directory: Path, segment: Segment) -> None:
     """Delete a segment that is done; one with damage that could not be kept aside goes whole into damaged/. Raises OSError."""
+    forget_saved(segment.path)
     if not segment.spoiled:
         segment.path.unlink(missing_ok=True)
         return

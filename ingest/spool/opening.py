@@ -11,7 +11,8 @@ from historian.ingest.spool import files
 from historian.ingest.spool.disk import reason_of, remove
 from historian.ingest.spool.files import Done
 from historian.ingest.spool.index import Segment
-from historian.ingest.spool.newest import Newest
+from historian.ingest.spool.newest import SUFFIX as NEWEST_SUFFIX
+from historian.ingest.spool.newest import Newest, forget_saved, saved_newest
 from historian.ingest.spool.segment import Damage, Unreadable, decode, identity_of, list_segments, read_file, scan
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def load(directory: Path) -> Loaded:
     loaded = Loaded()
     progress = files.read_progress(directory)
     found = list_segments(directory)
+    for stray in {path.with_suffix("") for path in directory.glob(f"*{NEWEST_SUFFIX}")} - {path.with_suffix("") for _, path in found}:
+        forget_saved(stray)
     for ordinal, path in found:
         loaded.next_ordinal = ordinal + 1
         segment = _load_segment(directory, loaded, ordinal, path, progress, is_last=ordinal == found[-1][0])
@@ -53,6 +56,8 @@ def _load_segment(directory: Path, loaded: Loaded, ordinal: int, path: Path, pro
     segment = Segment(ordinal, path, identity, len(data))
     done = progress.get(identity.hex(), Done(0)) if identity is not None else Done(0)
     also = set(done.also)
+    saved = saved_newest(path, identity)
+    newest = saved if saved is not None else Newest()
     for thing in scan(data):
         if isinstance(thing, Damage):
             if thing.tail and is_last:
@@ -61,15 +66,19 @@ def _load_segment(directory: Path, loaded: Loaded, ordinal: int, path: Path, pro
                 keep(directory, segment, data[thing.offset : thing.offset + thing.size], thing.offset, describe(thing))
             continue
         is_done = thing.offset < done.before or thing.offset in also or _is_known(loaded, segment, thing.seq)
-        if not is_done:
+        if not is_done and saved is None:
             record = memoryview(data)[thing.offset : thing.offset + thing.size]
             try:
-                loaded.newest.note(decode(record)[1])
+                newest.note(decode(record)[1])
             except Unreadable as error:
                 keep(directory, segment, bytes(record), thing.offset, f"batch {thing.seq} of {thing.rows} samples: {error}")
                 is_done = True
         segment.add(thing, done=is_done)
         loaded.last_seq = thing.seq if loaded.last_seq is None else max(loaded.last_seq, thing.seq)
+    if segment.open_batches:
+        loaded.newest.merge(newest)
+        if saved is None and identity is not None:
+            newest.save(path, identity)
     return segment
 
 

@@ -30,10 +30,13 @@ from historian.ingest.spool import files
 from historian.ingest.spool.disk import Tail, has_room, reason_of, remove
 from historian.ingest.spool.full import SpoolFull
 from historian.ingest.spool.index import Segment
-from historian.ingest.spool.opening import keep, load
+from historian.ingest.spool.limits import Limits, disk_words
+from historian.ingest.spool.newest import Newest
+from historian.ingest.spool.opening import load
+from historian.ingest.spool.reading import Reader
 from historian.ingest.spool.refused import forget_refused, keep_refused, list_refused
-from historian.ingest.spool.segment import RECORD_SIZE, Entry, Unreadable, decode, encode, path_of
-from historian.schema.errors import BadInput, Conflict, Unavailable
+from historian.ingest.spool.segment import RECORD_SIZE, Entry, decode, encode, path_of
+from historian.schema.errors import BadInput, Conflict
 from historian.schema.ledger import check_seq
 
 log = logging.getLogger(__name__)
@@ -61,13 +64,17 @@ class Spool:
         self, directory: Path, *, producer: str | None, max_bytes: int | None, max_age_s: float | None, segment_bytes: int
     ) -> None:
         self.directory = directory
-        self.max_bytes = max_bytes
-        self.max_age_s = max_age_s
+        self.limits = Limits(max_bytes, max_age_s)
         self._segment_bytes = segment_bytes
+        # held while the disk is waited for: one append after the other; taken before the mutex
+        self._writing = threading.Lock()
+        # held for moments only: who asks how it stands, or tells what is done, does not wait for the disk
         self._mutex = threading.RLock()
+        #: the tail is written: it must not be removed now, also if all else in it is done
+        self._busy = False
         self._tail: Tail | None = None
-        #: the segment that is read: its ordinal and a descriptor
-        self._reader: tuple[int, int] | None = None
+        self._tail_newest = Newest()
+        self._reader = Reader(directory)
         #: the batch that was read last: seq, ordinal, position
         self._cursor: tuple[int, int, int] | None = None
         #: what the disk said to the last append, and the bytes that it was about
@@ -126,11 +133,11 @@ class Spool:
 
     def close(self) -> None:
         """Let another process have it. All that was appended stays."""
-        with self._mutex:
+        with self._writing, self._mutex:
             if self._lock is None:
                 return
             self._close_tail()
-            self._close_reader()
+            self._reader.close()
             # the file stays: who waits for a lock on a removed file and who makes a new one would both get theirs
             os.close(self._lock)
             self._lock = None
@@ -192,26 +199,14 @@ class Spool:
         """In words, why no batch is taken now; empty if one is."""
         with self._mutex:
             limit = self._limit(self._wanted)
-            if limit is None and self._refusal is not None:
+            if not limit and self._refusal is not None:
                 error, size = self._refusal
-                if error.errno == errno.ENOSPC and has_room(self.directory, size):
-                    self._refusal = None
-                else:
-                    return self._disk_words(error)
-            return limit or ""
+                if error.errno != errno.ENOSPC or not has_room(self.directory, size):
+                    return disk_words(self.directory, error)
+            return limit
 
-    def _limit(self, more: int) -> str | None:
-        """In words, the limit for which so many more bytes are not taken."""
-        held = self.bytes
-        if self.max_bytes is not None and held + more > self.max_bytes:
-            return f"the spool {self.directory} is full: it holds {held} of at most {self.max_bytes} bytes, and drops nothing to make room"
-        oldest = None if self.max_age_s is None else self.oldest_us
-        if oldest is not None and self.max_age_s is not None and (age := time.time() - oldest / 1e6) > self.max_age_s:
-            return f"the spool {self.directory} takes no more: its oldest batch has waited {age:.0f} s, of at most {self.max_age_s:g} s"
-        return None
-
-    def _disk_words(self, error: OSError) -> str:
-        return f"the spool {self.directory} cannot be written: {reason_of(error)}; what it holds stays, and nothing new is taken"
+    def _limit(self, more: int) -> str:
+        return self.limits.reached(self.directory, self.bytes, more, None if self.limits.max_age_s is None else self.oldest_us)
 
     # taking
 
@@ -222,70 +217,92 @@ class Spool:
         no batch can have; TooLarge.
         """
         check_seq(seq)
-        with self._mutex:
-            self._check_open()
-            if self.last_seq is not None and seq <= self.last_seq and self._find(seq) is not None:
-                raise Conflict(f"the spool {self.directory} holds a batch {seq} already")
-            if (limit := self._limit(RECORD_SIZE)) is not None:
+        with self._writing:
+            with self._mutex:
+                self._check_open()
+                if self.last_seq is not None and seq <= self.last_seq and self._find(seq) is not None:
+                    raise Conflict(f"the spool {self.directory} holds a batch {seq} already")
                 # without the work of compressing it
-                raise SpoolFull(limit)
+                if limit := self._limit(RECORD_SIZE):
+                    raise SpoolFull(limit)
             at = time.time_ns() // 1000
             head, payload = encode(seq, samples, at)
             size = len(head) + payload.size
-            if (limit := self._limit(size)) is not None:
-                self._wanted = size
-                raise SpoolFull(limit)
+            with self._mutex:
+                if limit := self._limit(size):
+                    self._wanted = size
+                    raise SpoolFull(limit)
+                self._busy = True
             try:
                 segment, offset = self._write(memoryview(head), memoryview(payload))
-            except OSError as error:
-                if self._refusal is None or self._refusal[0].errno != error.errno:
-                    log.error("%s", self._disk_words(error))
-                self._refusal = (error, size)
-                raise SpoolFull(self._disk_words(error)) from error
-            segment.size = offset + size
-            segment.add(Entry(offset, size, len(samples), seq, at, at, at))
-            self._newest.note(samples)
-            self.last_seq = seq if self.last_seq is None else max(seq, self.last_seq)
-            self._next_seq = max(self._next_seq, seq + 1)
-            self._wanted = 0
-            if self._refusal is not None:
-                log.info("the spool %s can be written again", self.directory)
-                self._refusal = None
+            except BaseException as error:
+                with self._mutex:
+                    self._busy = False
+                    # what became done meanwhile
+                    self._forget_done()
+                    if not isinstance(error, OSError):
+                        raise
+                    self._note_refusal(error, size)
+                raise SpoolFull(disk_words(self.directory, error)) from error
+            with self._mutex:
+                # not a moment before the batch counts
+                self._busy = False
+                segment.size = offset + size
+                segment.add(Entry(offset, size, len(samples), seq, at, at, at))
+                self._newest.note(samples)
+                self._tail_newest.note(samples)
+                self.last_seq = seq if self.last_seq is None else max(seq, self.last_seq)
+                self._next_seq = max(self._next_seq, seq + 1)
+                self._wanted = 0
+                if self._refusal is not None:
+                    log.info("the spool %s can be written again", self.directory)
+                    self._refusal = None
 
     def _write(self, head: memoryview, payload: memoryview) -> tuple[Segment, int]:
         """Where the record is now on disk. Raises OSError, and then it is nowhere."""
-        if self._tail is not None and self._tail.size >= self._segment_bytes:
-            self._close_tail()
-        if self._tail is None:
+        tail = self._tail
+        if tail is not None and tail.size >= self._segment_bytes:
+            with self._mutex:
+                self._close_tail()
+            tail = None
+        if tail is None:
             identity = uuid.uuid4().bytes
-            path = path_of(self.directory, self._next_ordinal)
+            ordinal = self._next_ordinal
             # a number whose file could not be removed is not tried again
             self._next_ordinal += 1
-            self._tail = Tail(path, identity)
-            self._segments.append(Segment(self._next_ordinal - 1, path, identity, self._tail.size))
+            tail = Tail(path_of(self.directory, ordinal), identity)
+            with self._mutex:
+                self._tail = tail
+                self._segments.append(Segment(ordinal, tail.path, identity, tail.size))
         try:
-            return self._segments[-1], self._tail.append((head, payload))
+            return self._segments[-1], tail.append((head, payload))
         except OSError as error:
-            if self._tail.empty:
-                self._tail.discard()
-                self._tail = None
-                self._segments.pop()
-            elif error.errno not in _ROOM:
-                # after a failed sync nobody knows what the file holds behind its last good record
-                self._close_tail()
+            with self._mutex:
+                if tail.empty:
+                    tail.discard()
+                    self._tail = None
+                    self._segments.pop()
+                elif error.errno not in _ROOM:
+                    # after a failed sync nobody knows what the file holds behind its last good record
+                    self._close_tail()
             raise
+
+    def _note_refusal(self, error: OSError, size: int) -> None:
+        if self._refusal is None or self._refusal[0].errno != error.errno:
+            log.error("%s", disk_words(self.directory, error))
+        self._refusal = (error, size)
 
     def reserve_seqs(self, n: int, at_least: int = 0) -> int:
         """The first of n seqs that nobody was given before, or will be: also after a crash. None is below `at_least`. Raises SpoolFull if that cannot be
         written down."""
-        with self._mutex:
+        with self._writing:
             self._check_open()
             first = max(self._next_seq, at_least)
             check_seq(first + n)
             try:
                 files.write_next_seq(self.directory, first + n)
             except OSError as error:
-                raise SpoolFull(self._disk_words(error)) from error
+                raise SpoolFull(disk_words(self.directory, error)) from error
             self._next_seq = first + n
             return first
 
@@ -311,8 +328,9 @@ class Spool:
                 start = position if segment.ordinal == ordinal else 0
                 while len(found) < limit and (at := segment.next_open(start)) is not None:
                     start = at + 1
-                    samples = self._load(segment, at)
+                    samples = self._reader.samples(segment, at)
                     if samples is None:
+                        segment.set_done(at)
                         lost = True
                         continue
                     seq = segment.seq(at)
@@ -338,31 +356,6 @@ class Spool:
                 return segment, position
         return None
 
-    def _load(self, segment: Segment, position: int) -> PathSamples | None:
-        """The samples of a batch; None if they are damaged: then it counts as done. Raises Unavailable."""
-        offset, size = segment.place(position)
-        what = f"batch {segment.seq(position)} of {segment.rows(position)} samples"
-        try:
-            record = os.pread(self._open_reader(segment), size, offset)
-            return decode(record)[1]
-        except Unreadable as error:
-            keep(self.directory, segment, record, offset, f"{what}: {error}")
-        except FileNotFoundError:
-            log.error("%s, with %s, is gone: someone else has removed it", segment.path, what)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise Unavailable(f"{segment.path} cannot be read: {reason_of(error)}") from error
-            log.error("%s cannot be read at byte %d (%s): the disk fails", segment.path, offset, what)
-            segment.spoiled = True
-        segment.set_done(position)
-        return None
-
-    def _open_reader(self, segment: Segment) -> int:
-        if self._reader is None or self._reader[0] != segment.ordinal:
-            self._close_reader()
-            self._reader = (segment.ordinal, os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC))
-        return self._reader[1]
-
     def done(self, seq: int) -> None:
         """A batch is committed upstream, and is not given again. Does nothing if that was told before."""
         with self._mutex:
@@ -380,36 +373,36 @@ class Spool:
             place = self._find(seq)
             if place is None:
                 return
-            offset, size = place[0].place(place[1])
             try:
-                keep_refused(self.directory, seq, os.pread(self._open_reader(place[0]), size, offset), reason)
+                keep_refused(self.directory, seq, self._reader.record(*place), reason)
             except OSError as error:
-                raise SpoolFull(self._disk_words(error)) from error
+                raise SpoolFull(disk_words(self.directory, error)) from error
             self.done(seq)
 
     def take_refused(self, seqs: Collection[int]) -> int:
         """Put these of the batches in refused/ at the end of the queue, for another try. Returns how many. Raises SpoolFull; then the rest stays where it is."""
-        with self._mutex:
-            self._check_open()
-            taken = 0
-            try:
-                for batch in list_refused(self.directory):
-                    if batch.entry.seq in seqs:
-                        if self._find(batch.entry.seq) is None:
-                            self.append(*decode(batch.record()))
-                        forget_refused(batch)
-                        taken += 1
-            except OSError as error:
-                raise SpoolFull(self._disk_words(error)) from error
-            return taken
+        taken = 0
+        try:
+            for batch in list_refused(self.directory):
+                if batch.entry.seq in seqs:
+                    with self._mutex:
+                        waits = self._find(batch.entry.seq) is not None
+                    if not waits:
+                        self.append(*decode(batch.record()))
+                    forget_refused(batch)
+                    taken += 1
+        except OSError as error:
+            raise SpoolFull(disk_words(self.directory, error)) from error
+        return taken
 
     def _forget_done(self) -> None:
         """Delete the segments of which all is done, and write down what is done of the others."""
         for segment in [segment for segment in self._segments if not segment.open_batches]:
             if self._tail is not None and self._tail.path == segment.path:
+                if self._busy:
+                    continue
                 self._close_tail()
-            if self._reader is not None and self._reader[0] == segment.ordinal:
-                self._close_reader()
+            self._reader.close(segment.ordinal)
             try:
                 remove(self.directory, segment)
             except OSError as error:
@@ -424,11 +417,11 @@ class Spool:
             files.write_progress(self.directory, progress)
 
     def _close_tail(self) -> None:
+        """Nothing more is written to the last segment."""
         if self._tail is not None:
+            segment = self._segments[-1]
+            if segment.open_batches and segment.identity is not None:
+                self._tail_newest.save(segment.path, segment.identity)
             self._tail.close()
             self._tail = None
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            os.close(self._reader[1])
-            self._reader = None
+            self._tail_newest = Newest()

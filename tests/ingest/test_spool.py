@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
@@ -248,6 +250,29 @@ def test_while_the_oldest_batch_is_too_old_new_ones_are_refused(tmp_path: Path) 
         spool.done(0)
         spool.done(1)
         spool.append(2, batch(2))
+
+
+def test_one_thread_appends_while_another_delivers(tmp_path: Path) -> None:
+    count, delivered = 300, []
+    appended: SimpleQueue[int] = SimpleQueue()
+    with Spool.open(tmp_path, producer="plant", segment_bytes=3000) as spool, ThreadPoolExecutor() as threads:
+
+        def append() -> None:
+            for seq in range(count):
+                spool.append(seq, batch(seq))
+                appended.put(seq)
+
+        appending = threads.submit(append)
+        for _ in range(count):
+            appended.get(timeout=60)
+            for seq, samples in spool.read(limit=3):
+                assert same(samples, batch(seq))
+                delivered.append(seq)
+                # often all that the segment has that is being written
+                spool.done(seq)
+        appending.result()
+        assert delivered == list(range(count))
+        assert (spool.state, spool.bytes, list_segments(tmp_path)) == ("empty", 0, [])
 
 
 def test_thousands_of_batches_leave_only_a_small_index_in_memory(tmp_path: Path) -> None:

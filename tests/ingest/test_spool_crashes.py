@@ -82,6 +82,7 @@ class Model:
             assert same(samples, batch(seq, len(samples)))
         assert self.spool.batches == len(order)
         assert self.spool.samples == sum(len(samples) for _, samples in found)
+        assert all(self.spool.behind(samples).all() for _, samples in found)
         assert self.spool.damaged == 0
 
 
