@@ -160,7 +160,7 @@ class _Session:
         #: samples of each node since the server had no more to send
         self._run: Int64s = np.zeros(len(table), np.int64)
         self._refused: set[int] = set()
-        self._reader = HistoryReader(connection, self._config, table, intake, self._took_history, self._counts.more)
+        self._reader = HistoryReader(connection, self._config, table, intake, self._took_history, self._counts.more, self._lose)
         self._subscriptions = Subscriptions(connection, self._config, table)
         self._warn_lost = _Warned()
 
@@ -279,7 +279,9 @@ class _Session:
     def _lose(self, count: int) -> None:
         if count:
             self._counts.more["lost"] += count
-            self._warn_lost("samples of %d nodes of %s may be lost: the server has no history of them", count, self._config.url)
+            self._warn_lost(
+                "samples of %d nodes of %s may be lost: the server has no history of them, or refuses it", count, self._config.url
+            )
 
     async def _took_history(self, taken: Taken) -> None:
         self._counts.samples += len(taken.samples)
@@ -328,7 +330,7 @@ async def _save_for_ever(checkpoints: Checkpoints) -> None:
             try:
                 await asyncio.to_thread(checkpoints.write, content)
                 warned = False
-            except OSError as error:
+            except Exception as error:
                 checkpoints.failed()
                 if not warned:
                     warned = True

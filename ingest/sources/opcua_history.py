@@ -67,7 +67,8 @@ class Gap:
 class HistoryReader:
     """Fills gaps, several at a time, each in the order of time, in chunks. One for each connection; `run` in as many tasks as may read at once.
 
-    `took(Taken)` is told of every chunk that has been handed over, and of what could not be taken of it. `figures` has history_open and history_failed.
+    `took(Taken)` is told of every chunk that has been handed over, and of what could not be taken of it. `figures` has history_open and history_failed; `lost` takes
+    the number of gaps that are given up.
     """
 
     def __init__(
@@ -78,9 +79,10 @@ class HistoryReader:
         intake: Intake,
         took: Callable[[Taken], Awaitable[None]],
         figures: dict[str, int],
+        lost: Callable[[int], None],
     ) -> None:
         self._connection, self._config, self._table, self._intake, self._took = connection, config, table, intake, took
-        self._figures = figures
+        self._figures, self._lost = figures, lost
         figures["history_open"] = 0
         self._waiting: deque[Gap] = deque()
         self._by_slot: dict[int, Gap] = {}
@@ -152,7 +154,10 @@ class HistoryReader:
                     await asyncio.sleep(backoff.next())
                     continue
                 self._failed(node.to_string(), code)
-                return code not in _LATER
+                if code in _LATER:
+                    return False
+                self._lost(1)
+                return True
             assert result is not None
             newest = await self._put(gap, result)
             continuation = result.continuation
@@ -162,6 +167,7 @@ class HistoryReader:
                     tries += 1
                     if tries >= _TRIES:
                         self._failed(node.to_string(), "only continuation points and no values")
+                        self._lost(1)
                         return True
                 else:
                     tries = 0

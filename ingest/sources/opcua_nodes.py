@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
+from pydantic import ValidationError
 
 from historian.ingest.sources.opcua_config import BrowseRule, OpcuaConfig, node_id, pattern_regex
 from historian.ingest.sources.opcua_connection import Connection, connected
@@ -172,15 +173,19 @@ def _tag(template: str, path: str, node: ua.NodeId) -> str:
 def _found(candidate: _Candidate, facts: Described) -> FoundNode:
     kind = candidate.kind or facts.kind
     states: Mapping[str, str] | None = facts.states if kind == "digital" else None
-    definition = TagDefinition(
-        path=candidate.tag,
-        kind=kind,
-        unit=facts.unit,
-        description=facts.description,
-        low=facts.low,
-        high=facts.high,
-        states=dict(states) if states is not None else None,
-    )
+    try:
+        definition = TagDefinition(
+            path=candidate.tag,
+            kind=kind,
+            unit=facts.unit,
+            description=facts.description,
+            low=facts.low,
+            high=facts.high,
+            states=dict(states) if states is not None else None,
+        )
+    except ValidationError:
+        # what a server says of a node must not keep its samples away
+        definition = TagDefinition(path=candidate.tag, kind=kind)
     return FoundNode(
         candidate.tag, candidate.browse_path, candidate.node, facts.data_type, kind, facts.access, facts.historizing, definition
     )

@@ -17,11 +17,6 @@ from recording_intake import RecordingIntake
 
 from historian.ingest.sources.opcua import OpcuaConfig
 
-pytestmark = [
-    # asyncua's server leaves tasks behind when it stops
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 T0 = 1_750_000_000_000_000
 SECOND = 1_000_000
 
@@ -337,3 +332,52 @@ async def test_changes_within_the_deadband_are_not_sent(server: PlantServer, int
         await server.write("order", "b", T0 + 4)
         await until(lambda: source.counts.samples == 5)
     assert [value for _, value, _ in intake.of("plant/temp", until=T0 + SECOND)] == [5.0, 8.0]
+
+
+async def test_a_history_that_the_server_refuses_is_told_and_holds_nothing_up(
+    server: PlantServer, intake: RecordingIntake, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.declare("temp", 0.0, ua.VariantType.Double, historize=True)
+    server.declare("other", 0.0, ua.VariantType.Double, historize=True)
+    await server.start()
+    async with running(config(server), intake) as source:
+        await until(lambda: source.counts.samples == 2)
+    history = server.history.read_node_history
+
+    async def refuse(node: ua.NodeId, *args: Any) -> Any:
+        if node.Identifier == "temp":
+            raise ua.uaerrors.BadHistoryOperationUnsupported
+        return await history(node, *args)
+
+    server.history.read_node_history = refuse  # type: ignore[method-assign]
+    for path in ("temp", "other"):
+        for n in range(1, 11):
+            await server.write(path, float(n), _soon(n))
+    async with running(config(server), intake) as source:
+        await until(
+            lambda: source.counts.connected and source.counts.more["history_failed"] == 1 and source.counts.more["history_open"] == 0
+        )
+        await server.write("temp", 11.0, _soon(11))
+        await until(lambda: intake.of("plant/temp")[-1][1] == 11.0)
+        assert source.counts.connects == 1
+        assert source.counts.more["lost"] == 1
+    assert "the history of ns=2;s=temp cannot be read" in caplog.text
+    assert len(intake.of("plant/other")) == 11
+
+
+async def test_thousands_of_nodes_are_subscribed_in_batches_and_several_subscriptions(server: PlantServer, intake: RecordingIntake) -> None:
+    paths = [f"area{n % 10}/v{n}" for n in range(3000)]
+    for path in paths:
+        server.declare(path, 0.0, ua.VariantType.Double)
+    await server.start()
+    async with running(config(server, items_per_subscription=1100), intake) as source:
+        await until(lambda: source.counts.samples == len(paths) and source.counts.connected)
+        assert source.counts.more["nodes"] == len(paths)
+        assert source.counts.messages < 100
+        for n, path in enumerate(paths):
+            await server.write(path, n + 1.0, T0 + n)
+        await until(lambda: source.counts.samples == 2 * len(paths))
+        # whole notifications, not sample by sample
+        assert len(intake.batches) < 200
+    got = {path: intake.of(f"plant/{path}", until=T0 + SECOND) for path in paths[::97]}
+    assert got == {path: [(T0 + n, n + 1.0, 192)] for n, path in enumerate(paths) if path in got}
