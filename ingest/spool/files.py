@@ -148,17 +148,20 @@ def read_holder(directory: Path) -> Holder:
 
 
 def read_owner(directory: Path) -> Owner | None:
-    """None for a directory that is no spool yet. Raises Conflict if it is one, but does not say whose."""
+    """None for a directory that is no spool yet. Raises Conflict if it is one, but does not say whose, and OSError."""
     path = directory / OWNER
-    found = _read(path)
-    if found is not None and isinstance(found.get("producer"), str) and isinstance(found.get("instance"), str):
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("producer"), str) and isinstance(found.get("instance"), str):
         return Owner(found["producer"], found["instance"])
-    if path.exists():
-        raise Conflict(
-            f'{path} is damaged, so whose spool it is cannot be told; write {{"producer":"NAME","instance":"{uuid.uuid4()}"}} into it, '
-            f"with the name of the worker whose spool this is"
-        )
-    return None
+    raise Conflict(
+        f'{path} is damaged, so whose spool it is cannot be told; write {{"producer":"NAME","instance":"{uuid.uuid4()}"}} into it, '
+        f"with the name of the worker whose spool this is"
+    )
 
 
 def have_owner(directory: Path, producer: str | None) -> Owner:

@@ -19,7 +19,8 @@ import pytest
 from historian.ingest.path_samples import PathSamples
 from historian.ingest.spool import files
 from historian.ingest.spool.full import SpoolFull
-from historian.ingest.spool.segment import list_segments
+from historian.ingest.spool.refused import list_refused
+from historian.ingest.spool.segment import HEADER_SIZE, list_segments
 from historian.ingest.spool.spool import Spool
 from historian.schema.errors import BadInput, Conflict, NotFound
 
@@ -285,3 +286,40 @@ def test_thousands_of_batches_leave_only_a_small_index_in_memory(tmp_path: Path)
         tracemalloc.stop()
         assert held < 300_000
         assert spool.batches == 2001
+
+
+def test_what_upstream_refuses_is_kept_and_can_queue_again_behind_the_others(tmp_path: Path) -> None:
+    with Spool.open(tmp_path, producer="plant") as spool:
+        for seq in range(4):
+            spool.append(seq, batch(seq))
+        spool.refuse(1, "no such tag: 'b'")
+        assert seqs(spool) == [0, 2, 3]
+        (refused,) = list_refused(tmp_path)
+        assert (refused.entry.seq, refused.entry.rows, refused.reason) == (1, 5, "no such tag: 'b'")
+    with Spool.open(tmp_path) as spool:
+        assert seqs(spool) == [0, 2, 3]
+        assert spool.take_refused([7]) == 0
+        assert spool.take_refused([1]) == 1
+        assert list(list_refused(tmp_path)) == []
+        assert seqs(spool) == [0, 2, 3, 1]
+    # the first one of that number is done, the second is not
+    with Spool.open(tmp_path) as spool:
+        found = spool.read(limit=9)
+        assert [seq for seq, _ in found] == [0, 2, 3, 1]
+        assert same(found[-1][1], batch(1))
+        spool.done(1)
+        assert seqs(spool) == [0, 2, 3]
+
+
+def test_a_batch_that_a_broken_disk_kept_twice_is_given_once(tmp_path: Path) -> None:
+    with Spool.open(tmp_path, producer="plant") as spool:
+        for seq in range(3):
+            spool.append(seq, batch(seq))
+    ((_, path),) = list_segments(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[HEADER_SIZE:])
+    with Spool.open(tmp_path) as spool:
+        assert seqs(spool) == [0, 1, 2]
+        for seq in range(3):
+            spool.done(seq)
+        assert (spool.state, list_segments(tmp_path)) == ("empty", [])
