@@ -19,7 +19,8 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from historian.ingest.sources.opcua_config import OpcuaConfig
-from historian.ingest.sources.opcua_decode import History, Publish, decode_history, decode_publish, to_datetime
+from historian.ingest.sources.opcua_decode import to_datetime
+from historian.ingest.sources.opcua_messages import History, Publish, decode_history, decode_publish
 from historian.ingest.sources.opcua_security import application_uri_of, prepare, remember, secure
 from historian.schema.errors import Forbidden, HistorianError, Unauthorized, Unavailable
 

@@ -15,7 +15,7 @@ from historian.ingest.backoff import Backoff
 from historian.ingest.sources.opcua_checkpoint import Track
 from historian.ingest.sources.opcua_config import OpcuaConfig
 from historian.ingest.sources.opcua_connection import Connection, name_of
-from historian.ingest.sources.opcua_decode import History
+from historian.ingest.sources.opcua_messages import History
 from historian.ingest.sources.opcua_samples import NodeTable, Taken
 from historian.ingest.sources.source import Intake
 from historian.schema.samples import Int64s

@@ -14,7 +14,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 
 from historian.ingest.sources.opcua_config import OpcuaConfig
 from historian.ingest.sources.opcua_connection import BATCH, Connection, name_of
-from historian.ingest.sources.opcua_decode import Publish
+from historian.ingest.sources.opcua_messages import Publish
 from historian.ingest.sources.opcua_samples import NodeTable
 from historian.schema.samples import Int64s
 
@@ -32,7 +32,6 @@ class Subscriptions:
 
     queue    int64[n], samples that the server keeps of each node
     refused  what the server would not monitor: number of the node → its status code
-    missed   numbers of the messages that never came, by subscription, since `publishes` gave the one before
     """
 
     def __init__(self, connection: Connection, config: OpcuaConfig, table: NodeTable) -> None:

@@ -20,11 +20,10 @@ from historian.ingest.sources.opcua_decode import (  # noqa: E402
     NO_VALUE,
     TEXTS,
     UNHOLDABLE,
-    decode_history,
-    decode_publish,
     decode_values,
     to_datetime,
 )
+from historian.ingest.sources.opcua_messages import decode_history, decode_publish  # noqa: E402
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 T = ua.VariantType
