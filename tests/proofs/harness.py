@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from processes import command, environment
+from processes import ServerProcess, command, environment
 
 from proofs.databases import Database
 from proofs.proxy import Proxy
@@ -127,6 +128,16 @@ def worker(kind: str, config: str, directory: Path, *options: object) -> Iterato
         print(f"--- log of the worker\n{process.log[-20_000:]}")
 
 
+@contextmanager
+def behind(server: ServerProcess) -> Iterator[tuple[Proxy, str]]:
+    """A network between a server and its clients, and the URL that they use."""
+    parts = urlsplit(server.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with Proxy((parts.hostname, parts.port)) as network:
+        yield network, f"http://127.0.0.1:{network.port}"
+
+
 @dataclass(slots=True)
 class Happened:
     """One piece of trouble, and how many samples were committed before it and once it was over."""
@@ -157,6 +168,13 @@ class Trouble:
         else:
             print("the database is somebody else's (HISTORIAN_TEST_DSN): it is not restarted")
 
+    def with_server_kills(self, server: ServerProcess) -> None:
+        def kill(_: int) -> None:
+            server.kill()
+            server.start()
+
+        self.happens("server killed", kill)
+
     def with_network_cuts(self, *networks: Proxy) -> None:
         """Each cut in its own way, 1 to 2 s long, on one network after the other."""
         dice = random.Random(self.seed + 1)
@@ -172,9 +190,11 @@ class Trouble:
         random.Random(self.seed).shuffle(names)
         times = dict.fromkeys(self._actions, 0)
         deadline = time.monotonic() + deadline_s
+        share = self.total * 0.85 / (len(names) + 1)
+        after = 0
         for number, name in enumerate(names):
-            # all of it while there is a good deal left to come
-            while (before := progress()) < self.total * 0.85 * (number + 1) / (len(names) + 1):
+            # all of it while there is a good deal left to come, and each when the one before it is overcome
+            while (before := progress()) < max(share * (number + 1), after + share / 5):
                 check()
                 assert time.monotonic() < deadline, f"{before} of {self.total} samples after {deadline_s:.0f} s; {self.story()}"
                 time.sleep(_POLL_S)
@@ -182,7 +202,8 @@ class Trouble:
             began = time.monotonic()
             self._actions[name](times[name])
             times[name] += 1
-            self.happened.append(Happened(name, before, progress(), time.monotonic() - began))
+            after = progress()
+            self.happened.append(Happened(name, before, after, time.monotonic() - began))
         while (arrived := self.database.count()) < self.total:
             check()
             assert time.monotonic() < deadline, f"{arrived} of {self.total} samples after {deadline_s:.0f} s; {self.story()}"

@@ -8,9 +8,8 @@ import pytest
 from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
-from proofs.harness import SAMPLES, Trouble, producer
+from proofs.harness import SAMPLES, Trouble, behind, producer
 from proofs.production import Production
-from proofs.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -18,22 +17,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def test_each_sample_posted_is_there_once_whatever_is_killed_restarted_and_cut(
     plant_database: Database, serve: Serve, tmp_path: Path
 ) -> None:
-    production = Production("http", SAMPLES)
     server = serve(dsn=plant_database.proxied_dsn)
-    host, port = server.url.removeprefix("http://").split(":")
     with (
-        Proxy((host, int(port))) as network,
-        producer("http_producer", tmp_path / "producer.log", f"http://127.0.0.1:{network.port}", "press", "http", SAMPLES) as posting,
+        behind(server) as (network, url),
+        producer("http_producer", tmp_path / "producer.log", url, "press", "http", SAMPLES) as posting,
     ):
         trouble = Trouble(plant_database, SAMPLES)
         trouble.with_database_restarts()
         trouble.with_network_cuts(network, plant_database.network)
-
-        def kill_server(_: int) -> None:
-            server.kill()
-            server.start()
-
-        trouble.happens("server killed", kill_server)
+        trouble.with_server_kills(server)
         trouble.happens("producer killed", lambda _: posting.kill_and_start())
 
         def check() -> None:
@@ -43,6 +35,6 @@ def test_each_sample_posted_is_there_once_whatever_is_killed_restarted_and_cut(
         trouble.run(check, deadline_s=600)
         assert posting.wait() == 0
     print(trouble.story())
-    assert_exactly_once(plant_database, production)
+    assert_exactly_once(plant_database, Production("http", SAMPLES))
     ((samples, batches),) = plant_database.query("SELECT sum(samples), count(*) FROM historian.ledger")
     assert (samples, batches) == (SAMPLES, -(-SAMPLES // 2000))
