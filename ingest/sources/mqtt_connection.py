@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import ssl
 import time
@@ -119,7 +120,8 @@ class MqttConnection:
     """One client id's connection, made again for as long as `run` runs.
 
     will          asked for at each connect: what the broker publishes if we are gone without a word
-    on_connect    after connecting and subscribing, before the first message is handled; what it raises as Unavailable ends the connection
+    on_connect    after connecting and subscribing, before messages are handled (unless more came by then than may wait); what it raises as Unavailable ends
+                  the connection
     on_lost       after a connection broke and all that came was handled
     on_leave      before `run`, cancelled, says goodbye
     state         a file that remembers the subscriptions, so that those of an earlier configuration are taken back from the broker's session
@@ -151,6 +153,7 @@ class MqttConnection:
         self._queue: deque[Received] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
         self._told_lost = False
         self._leaving = False
         counts.more.update(unacknowledged=0, waiting=0, redelivered=0)
@@ -187,10 +190,7 @@ class MqttConnection:
             await self._enter(client)
             pending.client = self._client = client
             client.lost.add_done_callback(lambda _: self._lost(client))
-            await self._subscribe(client)
-            self._tell_connected()
-            if self._on_connect is not None:
-                await self._on_connect()
+            await self._opened(client, handle)
             while await self._gathered(client):
                 await handle(self._take(client))
             lost = client.lost.exception()
@@ -211,6 +211,32 @@ class MqttConnection:
         if self._on_lost is not None:
             await self._on_lost()
         raise lost if isinstance(lost, aiomqtt.MqttError | OSError) else aiomqtt.MqttError(str(lost or "it closed the connection"))
+
+    async def _opened(self, client: ManualClient, handle: Handle) -> None:
+        """Subscribe. The broker sends what it kept for us before it answers: what is more than may wait has to be handled meanwhile."""
+        opening = asyncio.ensure_future(self._open(client))
+        for over in (opening, client.lost):
+            over.add_done_callback(lambda _: self._full.set())
+        try:
+            while not opening.done():
+                if self._waiting_bytes > WAITING_BYTES:
+                    await handle(self._take(client))
+                elif client.lost.done():
+                    return
+                else:
+                    self._full.clear()
+                    await self._full.wait()
+            opening.result()
+        finally:
+            opening.cancel()
+            with suppress(asyncio.CancelledError, aiomqtt.MqttError, Unavailable, OSError):
+                await opening
+
+    async def _open(self, client: ManualClient) -> None:
+        await self._subscribe(client)
+        self._tell_connected()
+        if self._on_connect is not None:
+            await self._on_connect()
 
     def _make_client(self, pending: _Pending, tls: ssl.SSLContext | None) -> ManualClient:
         config = self._config
@@ -234,9 +260,9 @@ class MqttConnection:
             self._counts.messages += 1
             self._queue.append(message)
             self._waiting_bytes += len(payload) + _MESSAGE_BYTES
-            # no pause before the answer to our SUBSCRIBE has been read
-            if self._waiting_bytes > WAITING_BYTES and self._counts.connected:
+            if self._waiting_bytes > WAITING_BYTES:
                 client.pause()
+                self._full.set()
             self._wake.set()
 
         client = ManualClient(
@@ -275,19 +301,19 @@ class MqttConnection:
             await client.__aexit__(None, None, None)
 
     async def _subscribe(self, client: ManualClient) -> None:
-        """Take back what an earlier configuration asked for, and ask for what this one wants."""
+        """Take back what an earlier configuration asked for, and ask for what this one wants. Waits as long as the connection stands."""
         known = self._remembered()
         gone = sorted(known - set(self._subscriptions))
         if gone:
-            await client.unsubscribe(gone)
+            await client.unsubscribe(gone, timeout=math.inf)
         # remembered before they are made: one that the broker has and the file has not would stay for ever
         self._remember()
         if self._config.protocol == "5":
             # retained messages come with a new subscription, not again with each connection
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-            codes = await client.subscribe([(topic, options) for topic in self._subscriptions])
+            codes = await client.subscribe([(topic, options) for topic in self._subscriptions], timeout=math.inf)
         else:
-            codes = await client.subscribe([(topic, 1) for topic in self._subscriptions])
+            codes = await client.subscribe([(topic, 1) for topic in self._subscriptions], timeout=math.inf)
         values = [code if isinstance(code, int) else code.value for code in codes]
         faults = [
             f"the broker refuses the subscription to {topic}"
