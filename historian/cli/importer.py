@@ -22,7 +22,7 @@ from historian.ingest.files import Chunk, FileOptions, Plan, examine
 from historian.query.times import format_time
 from historian.schema.errors import BadInput, BadSamples, Busy, HistorianError, NotFound, Unavailable
 
-IN_FLIGHT = 4
+IN_FLIGHT = 3
 #: how long one request is tried again while the server is busy or away
 PATIENCE_S = 60.0
 _ANSWER_S = 120.0

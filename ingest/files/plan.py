@@ -35,8 +35,8 @@ from historian.schema.paths import path_fault
 from historian.schema.samples import MAX_QUALITY, TIMESTAMP, UNCERTAIN, Int64s
 
 #: goes into the identity: another way to cut chunks makes other producers
-_VERSION = 1
-CHUNK_SAMPLES = 50_000
+_VERSION = 2
+CHUNK_SAMPLES = 500_000
 MAX_TEXT_BYTES = 64 << 10
 
 _ARROW = {"number": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
