@@ -1,4 +1,4 @@
-"""A producer over HTTP: `python -m proofs.http_producer URL PRODUCER PREFIX SAMPLES [ROWS [AT_ONCE]]`.
+"""A producer over HTTP: `python -m proofs.http_producer URL PRODUCER PREFIX SAMPLES [ROWS [AT_ONCE [TIMEOUT_S]]]`.
 
 It can be killed at any time and started again: GET /v1/producers tells it which of its batches are on disk, and it posts the others, some at a time, each until it is
 answered 200. It ends with 0 when all are. Any answer but 200, 429 and 503 ends it with 1, as does one of these two without Retry-After.
@@ -7,6 +7,7 @@ answered 200. It ends with 0 when all are. Any answer but 200, 429 and 503 ends 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sys
 from collections import Counter
@@ -47,9 +48,9 @@ async def answered(response: aiohttp.ClientResponse, answers: Counter[str]) -> b
     return False
 
 
-async def produce(url: str, producer: str, production: Production, rows: int, at_once: int) -> None:
+async def produce(url: str, producer: str, production: Production, rows: int, at_once: int, timeout_s: int) -> None:
     answers: Counter[str] = Counter()
-    timeout = aiohttp.ClientTimeout(total=20)
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
     batches = -(-production.samples // rows)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         todo: list[int] | None = None
@@ -86,9 +87,9 @@ async def produce(url: str, producer: str, production: Production, rows: int, at
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(post())
-    print(f"all is on disk: {dict(answers)}", flush=True)
+    print(f"all is on disk; answered {json.dumps(answers)}", flush=True)
 
 
 if __name__ == "__main__":
-    rows, at_once = [*map(int, sys.argv[5:]), *(2000, 8)[len(sys.argv[5:]) :]]
-    asyncio.run(produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), rows, at_once))
+    rows, at_once, timeout_s = [*map(int, sys.argv[5:]), *(2000, 8, 20)[len(sys.argv[5:]) :]]
+    asyncio.run(produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), rows, at_once, timeout_s))
