@@ -127,10 +127,10 @@ class Database:
         return Stored(of_id[rows["tag"]], rows["ts"].astype(np.int64) + _PG_EPOCH_US, rows["value"].astype(np.float64))
 
 
-def assert_exactly_once(database: Database, production: Production) -> None:
-    """The database holds each sample of the production once, with its value bit for bit, and nothing else of its tags."""
+def assert_exactly_once(database: Database, production: Production, first: int = 0, last: int | None = None) -> None:
+    """The database holds each sample [first, last) of the production once, with its value bit for bit, and nothing else of its tags; all of it, if nothing is said."""
     found = database.stored(production)
-    tag, ts, value = production.numbers(0, production.samples)
+    tag, ts, value = production.numbers(first, production.samples if last is None else last)
     order, expected = np.lexsort((found.ts, found.tag)), np.lexsort((ts, tag))
     wanted = np.rec.fromarrays([tag[expected], ts[expected]], names="tag,ts")
     there = np.rec.fromarrays([found.tag[order], found.ts[order]], names="tag,ts")
