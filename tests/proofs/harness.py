@@ -215,6 +215,14 @@ class Trouble:
         return "\n".join(f"{one.before:>9} {one.name} ({one.seconds:.1f} s) {one.after}" for one in self.happened)
 
 
+def until(condition: Callable[[], object], seconds: float, say: Callable[[], object] = str) -> None:
+    """Wait for a condition. Raises AssertionError, with what `say` says, if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {say()}"
+        time.sleep(_POLL_S)
+
+
 def cut(network: Proxy, way: int, seconds: float) -> None:
     """Cut a network for so long: refused, stalled and then as before, broken within a message and refused, stalled and then broken, slow."""
     match way % 5:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
-from proofs.harness import behind, producer
+from proofs.harness import behind, producer, until
 from proofs.production import Production
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROWS = 100
-
-
-def until(condition: Callable[[], object], say: Callable[[], str], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, say()
-        time.sleep(0.05)
 
 
 def test_of_two_streams_with_one_name_the_second_is_refused_until_the_first_is_gone(
@@ -36,18 +27,18 @@ def test_of_two_streams_with_one_name_the_second_is_refused_until_the_first_is_g
         behind(server) as (_, url),
         producer("websocket_producer", tmp_path / "a.log", url, "press", "a", samples, ROWS) as a,
     ):
-        until(lambda: plant_database.committed() > samples // 10, lambda: a.log)
+        until(lambda: plant_database.committed() > samples // 10, 60, lambda: a.log)
         with producer("websocket_producer", tmp_path / "b.log", other.url, "press", "b", samples, ROWS) as b:
-            until(lambda: "once more: " in b.log, lambda: b.log)
+            until(lambda: "once more: " in b.log, 60, lambda: b.log)
             assert "once more: producer 'press'" in b.log, b.log
             assert "on disk" not in b.log, "it was let in"
             between = plant_database.committed()
-            until(lambda: plant_database.committed() > between, lambda: a.log)
+            until(lambda: plant_database.committed() > between, 60, lambda: a.log)
             a.kill()
-            until(lambda: "of 4000 batches are on disk" in b.log, lambda: b.log)
+            until(lambda: "of 4000 batches are on disk" in b.log, 60, lambda: b.log)
             # and the other way round
             a.start()
-            until(lambda: a.log.count("once more: ") > 0, lambda: a.log)
+            until(lambda: a.log.count("once more: ") > 0, 60, lambda: a.log)
             assert b.wait() == 0, b.log
             assert a.wait() == 0, a.log
     handover = int(b.log.rpartition(" of 4000 batches are on disk")[0].rpartition("\n")[2])

@@ -1,0 +1,59 @@
+"""A publisher: `python -m proofs.mqtt_producer PORT PREFIX SAMPLES`.
+
+Each message is a JSON array of 100 samples of one tag, in its topic PREFIX/t000…, with QoS 1. It ends with 0 when the broker has confirmed all of them. SAMPLES is a
+multiple of 100 for each tag.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from functools import lru_cache
+
+import orjson
+import paho.mqtt.client as paho
+
+from proofs.production import Floats, Int64s, Production
+
+ROWS = 100
+#: that the broker has not confirmed
+_AT_ONCE = 500
+
+
+def messages(production: Production) -> int:
+    return production.samples // ROWS
+
+
+@lru_cache(1)
+def _block(production: Production, number: int) -> tuple[Int64s, Int64s, Floats]:
+    return production.numbers(number * ROWS * production.tags, (number + 1) * ROWS * production.tags)
+
+
+def message(production: Production, number: int) -> tuple[str, bytes]:
+    """Topic and payload."""
+    block, tag = divmod(number, production.tags)
+    _, ts, value = _block(production, block)
+    rows = [{"ts": t, "value": v} for t, v in zip(ts[tag :: production.tags].tolist(), value[tag :: production.tags].tolist(), strict=True)]
+    return production.paths[tag], orjson.dumps(rows)
+
+
+def publish(port: int, production: Production) -> None:
+    room = threading.Semaphore(_AT_ONCE)
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="publisher", clean_session=False)
+    client.max_inflight_messages_set(_AT_ONCE)
+    client.reconnect_delay_set(1, 1)
+    client.on_publish = lambda *_: room.release()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    for number in range(messages(production)):
+        room.acquire()
+        client.publish(*message(production, number), qos=1)
+    for _ in range(_AT_ONCE):
+        room.acquire()
+    client.disconnect()
+    client.loop_stop()
+    print(f"the broker has {messages(production)} messages", flush=True)
+
+
+if __name__ == "__main__":
+    publish(int(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3])))
