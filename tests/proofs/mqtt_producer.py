@@ -25,14 +25,15 @@ def messages(production: Production) -> int:
 
 
 @lru_cache(1)
-def _block(production: Production, number: int) -> tuple[Int64s, Int64s, Floats]:
+def block(production: Production, number: int) -> tuple[Int64s, Int64s, Floats]:
+    """Samples number*ROWS*tags and following: ROWS of each tag."""
     return production.numbers(number * ROWS * production.tags, (number + 1) * ROWS * production.tags)
 
 
 def message(production: Production, number: int) -> tuple[str, bytes]:
     """Topic and payload."""
     block, tag = divmod(number, production.tags)
-    _, ts, value = _block(production, block)
+    _, ts, value = block(production, block)
     rows = [{"ts": t, "value": v} for t, v in zip(ts[tag :: production.tags].tolist(), value[tag :: production.tags].tolist(), strict=True)]
     return production.paths[tag], orjson.dumps(rows)
 

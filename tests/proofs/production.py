@@ -44,3 +44,9 @@ class Production:
         tag = n % self.tags
         ts = self.start_us + n // self.tags * self.step_us
         return tag, ts, values(tag, ts)
+
+    def of_tag(self, tag: int, first: int, last: int) -> tuple[Int64s, Int64s, Floats]:
+        """The same of one tag's samples [first, last), counted from 0 for each tag."""
+        ts = self.start_us + np.arange(first, last, dtype=np.int64) * self.step_us
+        numbers = np.full(len(ts), tag, np.int64)
+        return numbers, ts, values(numbers, ts)
