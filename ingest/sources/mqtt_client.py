@@ -53,6 +53,10 @@ class ManualClient(aiomqtt.Client):
 
     _session_present = False
 
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
     def acknowledge(self, mid: int) -> None:
         """Send the PUBACK of a message with quality of service 1. Does nothing on a connection that is over."""
         if self._client.socket() is not None and not self.lost.done():

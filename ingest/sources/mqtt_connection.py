@@ -219,7 +219,8 @@ class MqttConnection:
             over.add_done_callback(lambda _: self._full.set())
         try:
             while not opening.done():
-                if self._waiting_bytes > WAITING_BYTES:
+                # until it reads again, and not only until it might
+                if client.paused and self._queue:
                     await handle(self._take(client))
                 elif client.lost.done():
                     return

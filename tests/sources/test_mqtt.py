@@ -455,6 +455,8 @@ async def test_a_backlog_that_is_more_than_may_wait_is_taken_in_parts_though_the
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mqtt_connection, "WAITING_BYTES", 100_000)
+    # the socket is read again after several lists only
+    monkeypatch.setattr(mqtt_connection, "_LIST_MESSAGES", 20)
     intake = RecordingIntake(tmp_path)
     async with taking(config(broker, "3.1.1"), intake):
         pass
