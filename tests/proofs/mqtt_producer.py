@@ -32,8 +32,8 @@ def block(production: Production, number: int) -> tuple[Int64s, Int64s, Floats]:
 
 def message(production: Production, number: int) -> tuple[str, bytes]:
     """Topic and payload."""
-    block, tag = divmod(number, production.tags)
-    _, ts, value = block(production, block)
+    at, tag = divmod(number, production.tags)
+    _, ts, value = block(production, at)
     rows = [{"ts": t, "value": v} for t, v in zip(ts[tag :: production.tags].tolist(), value[tag :: production.tags].tolist(), strict=True)]
     return production.paths[tag], orjson.dumps(rows)
 

@@ -1,8 +1,8 @@
 """An edge node that speaks Sparkplug B: `python -m proofs.sparkplug_producer PORT GROUP SAMPLES`.
 
-It is born with its metrics t000… and their aliases, publishes its data by alias, 100 samples of one metric a message, and is born again when it is asked to be. The
-specification has data go out with QoS 0, for which no broker and no historian can promise anything: here it is 1. It says "all is there" when the broker has confirmed all,
-and stays alive: at its death its tags would go stale. The payloads are made by hand, so that nothing is shared with what reads them.
+It is born with its metrics t000… and their aliases, publishes its data by alias, 100 samples of one metric a message, and is born again when it is asked to be.
+The specification has data go out with QoS 0, for which no broker and no historian can promise anything: here it is 1. It says "all is there" when the broker has
+confirmed all, and stays alive: at its death its tags would go stale. The payloads are made by hand, so that nothing is shared with what reads them.
 """
 
 from __future__ import annotations
