@@ -24,7 +24,7 @@ import orjson
 
 from historian.ingest.backoff import Backoff
 from historian.schema.connection import Connection, Pool, connect, translated
-from historian.schema.errors import Conflict, HistorianError, Unavailable
+from historian.schema.errors import Conflict, HistorianError, ProducerTaken, Unavailable
 from historian.schema.ledger import check_producer
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Leases:
         if older.held.is_set():
             lease.held.set()
         self._leases[lease.producer] = lease
-        older._lose(Conflict(f"producer {lease.producer!r} has connected again, and goes on there"))
+        older._lose(ProducerTaken(f"producer {lease.producer!r} has connected again, and goes on there"))
         return lease
 
     async def _abandon(self, task: asyncio.Task[Lease]) -> None:
@@ -333,7 +333,7 @@ class Leases:
                 return
 
     async def _hand_over(self, lease: Lease) -> None:
-        lease._lose(Conflict(f"producer {lease.producer!r} has connected to another server, and goes on there"))
+        lease._lose(ProducerTaken(f"producer {lease.producer!r} has connected to another server, and goes on there"))
         await self._release(lease)
 
     def _spawn(self, work: Any) -> None:
@@ -342,6 +342,6 @@ class Leases:
         task.add_done_callback(self._tasks.discard)
 
 
-def _taken(producer: str, holder: str, since: int | None) -> Conflict:
+def _taken(producer: str, holder: str, since: int | None) -> ProducerTaken:
     when = "" if since is None else f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return Conflict(f"producer {producer!r} is connected already: {holder}{when}; one at a time may write under a name")
+    return ProducerTaken(f"producer {producer!r} is connected already: {holder}{when}; one at a time may write under a name")

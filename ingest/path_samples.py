@@ -61,11 +61,20 @@ class PathSamples:
                 text = None
         return PathSamples(self.paths, self.tag[index], self.ts[index], self.value[index], self.quality[index], text)
 
+    def compact(self) -> PathSamples:
+        """The same rows, with only the paths that they have: a path that is sent becomes a tag."""
+        used, codes = np.unique(self.tag, return_inverse=True)
+        if len(used) == len(self.paths):
+            return self
+        paths = [self.paths[n] for n in used.tolist()]
+        return PathSamples(paths, codes.astype(np.int32), self.ts, self.value, self.quality, self.text)
+
     def to_record_batch(self) -> pa.RecordBatch:
-        """As Arrow, in SCHEMA."""
-        indices = pa.array(np.ascontiguousarray(self.tag, np.int32))
+        """As Arrow, in SCHEMA; only the paths that have rows."""
+        compact = self.compact()
+        indices = pa.array(np.ascontiguousarray(compact.tag, np.int32))
         columns = [
-            pa.DictionaryArray.from_arrays(indices, pa.array(list(self.paths), pa.string())),
+            pa.DictionaryArray.from_arrays(indices, pa.array(list(compact.paths), pa.string())),
             pa.Array.from_buffers(TIMESTAMP, len(self), [None, pa.py_buffer(np.ascontiguousarray(self.ts))]),
             pa.array(self.value),
             pa.array(self.quality),

@@ -9,6 +9,7 @@
     ├── Forbidden             by a name or from an origin that is not allowed
     ├── NotFound              no such resource
     ├── Conflict              contradicts what stands: another kind, another content for the same (producer, seq)
+    │   └── ProducerTaken     another worker writes under this name now
     ├── Busy                  a bounded queue is full: come back after `retry_after` seconds
     ├── Unavailable           the database or server is away: come back after `retry_after` seconds
     └── SchemaError           the database's schema does not fit this program
@@ -150,6 +151,13 @@ class Conflict(HistorianError):
     problem = "conflict"
     title = "Conflict"
     status = 409
+
+
+class ProducerTaken(Conflict):
+    """Another worker writes under this producer's name now."""
+
+    problem = "producer-taken"
+    title = "Producer is taken"
 
 
 class Busy(HistorianError):
