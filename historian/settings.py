@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from historian.ingest.decode.limits import DecodeLimits
+
 DEFAULT_PORT = 8742
 _MB = 1 << 20
 
@@ -38,6 +40,9 @@ class Settings(BaseSettings):
 
     #: make tags that a write names and the catalogue does not have
     create_tags: bool = True
+    #: samples further from this machine's clock are refused; none: any time from 1970 to 2100
+    max_past_s: Seconds | None = None
+    max_future_s: Seconds | None = None
     max_body: Positive = 64 * _MB
     #: of all write bodies that are being worked on
     max_bodies: Positive = 512 * _MB
@@ -84,6 +89,15 @@ class Settings(BaseSettings):
         if not host.strip():
             raise ValueError("is empty; 0.0.0.0 listens on all interfaces")
         return host.strip()
+
+    def decode_limits(self) -> DecodeLimits:
+        """What is let in of a body."""
+        return DecodeLimits(
+            max_samples=self.max_batch_samples,
+            create_tags=self.create_tags,
+            max_past_s=self.max_past_s,
+            max_future_s=self.max_future_s,
+        )
 
     @property
     def on_loopback(self) -> bool:

@@ -21,7 +21,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from historian.ingest.backoff import Backoff
-from historian.ingest.decode import DecodeLimits, decode
+from historian.ingest.decode import decode
 from historian.ingest.leases import Lease
 from historian.schema.connection import translated
 from historian.schema.errors import BadInput, Busy, Conflict, HistorianError, SchemaError, Unavailable
@@ -72,7 +72,7 @@ class IngestSession:
         settings = services.settings
         self._credit_batches = settings.ingest_batches
         self._credit_bytes = settings.ingest_window
-        self._limits = DecodeLimits(max_samples=settings.max_batch_samples, create_tags=settings.create_tags)
+        self._limits = settings.decode_limits()
         self._producer = ""
         self._lease: Lease | None = None
         #: unanswered

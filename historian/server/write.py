@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from historian.ingest.decode import DecodeLimits, decode
+from historian.ingest.decode import decode
 from historian.schema.errors import BadInput
 from historian.schema.ledger import Batch, check_producer, check_seq
 from historian.server.body import read_body
@@ -47,7 +47,7 @@ async def write(request: web.Request) -> web.Response:
     settings = services.settings
     producer, seq = _identity(request)
     content_type = request.headers.get("Content-Type", "")
-    limits = DecodeLimits(max_samples=settings.max_batch_samples, create_tags=settings.create_tags)
+    limits = settings.decode_limits()
     async with read_body(request) as body:
         samples = await decode(body, content_type, services.catalogue, limits, services.decoders)
         receipt = await services.batcher.submit(Batch(producer, seq, samples))

@@ -1,7 +1,7 @@
 """The rules for samples, whatever format they came in.
 
 - The tag exists, or can be made: then its kind is text if a value is text, bool if all are true or false, and float otherwise. An int or digital tag has to be defined.
-- The timestamp lies from 1970 to 2100.
+- The timestamp lies from 1970 to 2100, and within the window around this machine's clock if there is one.
 - float takes numbers. int takes whole numbers up to ±2^53. bool takes true, false, 0 and 1. digital takes whole 32-bit numbers, and the names of its
   states. text takes text. Infinity is refused.
 - No value, or NaN, is a bad sample: its quality is bad (0 to 63), and 0 where none is given. A quality is 0 to 255; 192 (good) where a value has none.
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +124,8 @@ def _checked(columns: Columns, tags: list[Tag | None], kinds: list[Kind], limits
     if late.any():
         shown = columns.ts[late][: BadSamples.SHOWN].tolist()
         faults.add_all(late, "ts", [f"{_shown_time(us)} lies outside 1970 to 2100" for us in shown])
+    if limits.max_past_s is not None or limits.max_future_s is not None:
+        _check_window(columns.ts, late, limits, faults)
     table = np.array([*(KINDS.index(kind) for kind in kinds), _UNKNOWN], np.uint8)
     kind = table[columns.tag]
     value = columns.number.copy()
@@ -170,6 +173,28 @@ def _checked(columns: Columns, tags: list[Tag | None], kinds: list[Kind], limits
         # in CSV an empty cell has no text; nothing else is without a value where the tag is text
         empty = np.where(kind == _TEXT, _nulls(text), empty)
     return Samples(columns.tag, columns.ts, value, _qualities(columns.quality, empty, faults), text)
+
+
+def _check_window(ts: Int64s, known: Bools, limits: DecodeLimits, faults: Faults) -> None:
+    """A producer whose clock is years off is told so, sample by sample; `known` have been named already."""
+    now = time.time_ns() // 1000
+    for limit, distance, where, setting in (
+        (limits.max_future_s, ts - now, "ahead of", "max_future_s"),
+        (limits.max_past_s, now - ts, "behind", "max_past_s"),
+    ):
+        if limit is None:
+            continue
+        out = (distance > limit * 1e6) & ~known
+        if out.any():
+            shown = np.flatnonzero(out)[: BadSamples.SHOWN].tolist()
+            faults.add_all(
+                out,
+                "ts",
+                [
+                    f"{_shown_time(int(ts[n]))} lies {distance[n] / 1e6:.0f} s {where} the server's clock, beyond its {setting} of {limit:g} s"
+                    for n in shown
+                ],
+            )
 
 
 def _nulls(array: pa.Array) -> Bools:

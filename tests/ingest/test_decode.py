@@ -7,6 +7,7 @@ import io
 import json
 import math
 import struct
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -463,3 +464,27 @@ async def test_dictionaries_that_grow_by_deltas_count_each_copy(catalogue: Catal
     # 30 × 50 paths of some 200 bytes are 0.3 MB; the copies are 5 MB
     with pytest.raises(TooLarge, match="unpacks"):
         await decode(body, ARROW, catalogue, DecodeLimits(max_decoded=2 << 20))
+
+
+async def test_a_clock_that_is_years_off_is_told_by_row(catalogue: Catalogue) -> None:
+    now = time.time_ns() // 1000
+    year = 365 * 86_400_000_000
+    rows: list[Row] = [
+        ("w/a", now, 1.0, None),
+        ("w/a", now - 2 * year, 1.0, None),
+        ("w/b", now + 3 * year, 1.0, None),
+        ("w/b", now - 1000, 1.0, None),
+    ]
+    limits = DecodeLimits(max_past_s=86_400.0, max_future_s=60.0)
+    for body, kind in ((as_arrow(rows, 1), ARROW), (as_json(rows, False), JSON), (as_csv(rows, True), CSV)):
+        with pytest.raises(BadSamples) as refused:
+            await decode(body, kind, catalogue, limits)
+        assert [(fault.row, fault.column) for fault in refused.value.faults] == [(1, "ts"), (2, "ts")]
+        assert "behind the server's clock, beyond its max_past_s of 86400 s" in refused.value.faults[0].detail
+        assert "ahead of the server's clock, beyond its max_future_s of 60 s" in refused.value.faults[1].detail
+        # and no tag was made
+        assert catalogue.get("w/a") is None
+    assert (
+        len(await decode(as_arrow(rows, 1), ARROW, catalogue, DecodeLimits(max_past_s=3 * 365 * 86_400.0, max_future_s=4 * 365 * 86_400.0)))
+        == 4
+    )
