@@ -8,9 +8,8 @@ Parts (all by default):
 - live: the same samples of 1 000 tags in batches of 10 000 rows, each batch committed durably. The obvious way is `copy_records_to_table` into a table with
   UNIQUE (tag_id, ts); the bare COPY goes into our own sample table.
 - json: decoding JSON bodies, against `orjson.loads` alone on the same bodies.
-- bulk: history for tags that have none, in batches of 500 000 rows, against a bare COPY of the same rows in transactions of that size (with direct compress where
-  TimescaleDB has it).
-- backfill: the same history for tags that already have newer samples, as in a plant that runs live.
+- bulk: history in batches of 500 000 rows, for tags without samples, for tags with newer ones, and by `historian import` of a file;
+  against a bare COPY of the same rows in transactions of that size (with direct compress where TimescaleDB has it).
 - memory: the memory of a server process after 1 M samples and after 20 M.
 """
 
@@ -21,15 +20,18 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import asyncpg
+import numpy as np
 import orjson
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 from common import Figures, arguments, database, make_tags, plant, server
 
 from historian.client.ingest import IngestLink
@@ -62,7 +64,7 @@ OURS = f"writer, {IN_FLIGHT} batches in flight"
 HTTP = "HTTP, Arrow bodies"
 SOCKET = "WebSocket, Arrow frames"
 JSON = "HTTP, JSON bodies"
-PARTS = ("live", "json", "bulk", "backfill", "memory")
+PARTS = ("live", "json", "bulk", "memory")
 
 
 def batches(samples: Samples, rows: int = BATCH_ROWS) -> list[Samples]:
@@ -196,39 +198,32 @@ async def over_websocket(dsn: str, parts: list[Samples], paths: list[str], first
         return took
 
 
-class Clock:
-    """Hands out samples, always newer than what was handed out before."""
-
-    def __init__(self, tags: object) -> None:
-        self._tags = tags
-        self._at = 0
-
-    def next(self, rows: int) -> Samples:
-        seconds = max(1, rows // TAGS)
-        part = plant(self._tags, seconds, self._at)
-        self._at += seconds
-        return part
-
-
 async def live(dsn: str, rows: int, rounds: int) -> None:
+    """Each way begins with an empty database: an index that others have filled already would make it slower."""
     figures = Figures("samples/s")
+    paths = [f"bench/t{n + 1}" for n in range(TAGS)]
+    seconds = max(1, rows // TAGS)
     for run in range(rounds):
-        async with database(dsn, quiet=run > 0) as made:
-            tags = make_tags(made, TAGS)
-            clock, first = Clock(tags), int(tags[0])
-            paths = [f"bench/t{n + 1}" for n in range(TAGS)]
-
-            def fresh() -> list[Samples]:
-                return batches(clock.next(rows))  # noqa: B023
-
-            figures.add(OBVIOUS, rows / await obvious(made, fresh()))
-            figures.add(BARE, rows / await bare(made, fresh()))
-            figures.add(ALONE, rows / await ours(made, fresh(), f"alone-{run}", 1))
-            figures.add(OURS, rows / await ours(made, fresh(), f"ours-{run}"))
-            figures.add(HTTP, rows / await over_http(made, arrow_bodies(fresh()), ARROW_STREAM, f"arrow-{run}"))
-            figures.add(SOCKET, rows / await over_websocket(made, fresh(), paths, first, f"socket-{run}"))
-            some = batches(clock.next(rows // 4))
-            figures.add(JSON, rows // 4 / await over_http(made, json_bodies(some, first), "application/json", f"json-{run}"))
+        for way in (OBVIOUS, BARE, ALONE, OURS, HTTP, SOCKET, JSON):
+            async with database(dsn, quiet=run > 0 or way != OBVIOUS) as made:
+                tags = make_tags(made, TAGS)
+                count = rows if way != JSON else rows // 4
+                parts = batches(plant(tags, count // TAGS if way == JSON else seconds))
+                if way == OBVIOUS:
+                    took = await obvious(made, parts)
+                elif way == BARE:
+                    took = await bare(made, parts)
+                elif way == ALONE:
+                    took = await ours(made, parts, "alone", 1)
+                elif way == OURS:
+                    took = await ours(made, parts, "ours")
+                elif way == HTTP:
+                    took = await over_http(made, arrow_bodies(parts), ARROW_STREAM, "arrow")
+                elif way == SOCKET:
+                    took = await over_websocket(made, parts, paths, int(tags[0]), "socket")
+                else:
+                    took = await over_http(made, json_bodies(parts, int(tags[0])), "application/json", "json")
+                figures.add(way, count / took)
     title = f"{rows:,} samples of {TAGS:,} tags in batches of {BATCH_ROWS:,}"
     figures.show(f"{title}; ratios to the obvious way", OBVIOUS)
     figures.show("the same; ratios to a bare COPY", BARE)
@@ -258,48 +253,86 @@ async def decoding(dsn: str, rows: int, rounds: int) -> None:
 
 async def bulk(dsn: str, rows: int, rounds: int) -> None:
     """History in large transactions, for tags without samples, and for tags with newer ones."""
-    new, behind, reference = "writer, tags without samples", "writer, older than what stands", "bare COPY"
+    new, behind, imported, reference = (
+        "writer, tags without samples",
+        "writer, older than what stands",
+        "historian import, Parquet",
+        "bare COPY",
+    )
     figures = Figures("samples/s")
+    seconds = max(1, rows // TAGS)
     for run in range(rounds):
-        async with database(dsn, quiet=run > 0) as made:
-            tags = make_tags(made, TAGS)
-            clock = Clock(tags)
-            history = [batches(clock.next(rows), BULK_ROWS) for _ in range(3)]
-            figures.add(reference, rows / await bare(made, history[0], direct=True))
-            # the bare COPY tells the snapshot nothing: for the writer the tags are still without samples
-            figures.add(new, rows / await ours(made, history[2], f"new-{run}", 4))
-            figures.add(behind, rows / await ours(made, history[1], f"behind-{run}", 4))
+        for way in (reference, new, behind, imported):
+            async with database(dsn, quiet=run > 0 or way != reference) as made:
+                tags = make_tags(made, TAGS)
+                history = plant(tags, seconds)
+                parts = batches(history, BULK_ROWS)
+                if way == reference:
+                    took = await bare(made, parts, direct=True)
+                elif way == imported:
+                    took = await by_import(made, history, tags)
+                else:
+                    if way == behind:
+                        # a plant that runs live: an hour after the history ends
+                        await ours(made, batches(plant(tags, 100, seconds + 3600)), "live")
+                    took = await ours(made, parts, way, 4)
+                figures.add(way, rows / took)
     figures.show(f"{rows:,} samples of history in batches of {BULK_ROWS:,}; ratios to a bare COPY in transactions of that size", reference)
+
+
+async def by_import(dsn: str, history: Samples, tags: np.ndarray) -> float:
+    """The command, in a process of its own, against a server in another: from its start to its end, so with half a second for the interpreter."""
+    seconds = len(history) // TAGS
+    values = history.value.reshape(seconds, TAGS)
+    table = pa.table(
+        {
+            "time": pa.array(history.ts.reshape(seconds, TAGS)[:, 0], pa.timestamp("us", tz="UTC")),
+            **{f"bench/t{n + 1}": values[:, n] for n in range(TAGS)},
+        }
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "history.parquet"
+        pq.write_table(table, file)
+        async with server_process(dsn) as (url, _):
+            begun = time.perf_counter()
+            command = (sys.executable, "-P", "-m", "historian", "import", str(file), "--url", url)
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+            assert await process.wait() == 0
+            return time.perf_counter() - begun
+
+
+@asynccontextmanager
+async def server_process(dsn: str) -> AsyncIterator[tuple[str, int]]:
+    """`historian serve` in a process of its own: its address and process id."""
+    with tempfile.TemporaryDirectory() as directory:
+        ready = Path(directory) / "ready.json"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", dsn, "--port", "0", "--ready-file", str(ready)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            while not ready.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.05)
+            yield orjson.loads(ready.read_bytes())["url"], process.pid
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 async def memory(dsn: str) -> None:
     """A server process under full load."""
-    async with database(dsn, quiet=True) as made:
+    said = {}
+    async with database(dsn, quiet=True) as made, server_process(made) as (url, pid):
         tags = make_tags(made, TAGS)
-        with tempfile.TemporaryDirectory() as directory:
-            ready = Path(directory) / "ready.json"
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", made, "--port", "0", "--ready-file", str(ready)),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            try:
-                while not ready.exists():  # noqa: ASYNC110 - another process makes it
-                    await asyncio.sleep(0.05)
-                url = orjson.loads(ready.read_bytes())["url"]
-                clock, seen, said = Clock(tags), 0, {}
-                for millions in range(1, 21):
-                    await post(url, arrow_bodies(batches(clock.next(1_000_000))), ARROW_STREAM, f"memory-{millions}")
-                    seen = psutil.Process(process.pid).memory_info().rss >> 20
-                    if millions in (1, 2, 5, 10, 20):
-                        said[millions] = seen
-                print("memory of a server process (RSS) after so many million samples\n")
-                for millions, size in said.items():
-                    print(f"  {millions:>3} M   {size:>6,} MB   {size - said[1]:>+5,} MB")
-                print()
-            finally:
-                process.terminate()
-                await process.wait()
+        for millions in range(1, 21):
+            bodies = arrow_bodies(batches(plant(tags, 1000, (millions - 1) * 1000)))
+            await post(url, bodies, ARROW_STREAM, f"memory-{millions}")
+            said[millions] = psutil.Process(pid).memory_info().rss >> 20
+    print("memory of a server process (RSS) after so many million samples\n")
+    for millions in (1, 2, 5, 10, 15, 20):
+        print(f"  {millions:>3} M   {said[millions]:>6,} MB   {said[millions] - said[1]:>+5,} MB")
+    print()
 
 
 def wanted(only: str | None) -> Iterator[str]:
@@ -314,8 +347,9 @@ async def measure(dsn: str, rows: int, rounds: int, only: str | None) -> None:
         await live(dsn, rows, rounds)
     if "json" in parts:
         await decoding(dsn, rows, rounds)
-    if parts & {"bulk", "backfill"}:
-        await bulk(dsn, rows, rounds)
+    if "bulk" in parts:
+        # five times as many: the start of a process, which an import pays for once, is half a second
+        await bulk(dsn, 5 * rows, rounds)
     if "memory" in parts:
         await memory(dsn)
 
