@@ -51,7 +51,17 @@ def translate(error: BaseException) -> HistorianError | None:
     # a connection that broke under us, or a pool that is closing
     if isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error) or "released" in str(error)):
         return Unavailable(f"the database connection was lost: {error}")
+    if _told_to_end(error):
+        return Unavailable("the database connection was lost: the server has ended it")
     return None
+
+
+def _told_to_end(error: BaseException) -> bool:
+    """Whether the server had said goodbye when we asked it something, and the end of the connection had not come yet. asyncpg takes that for a fault of its own, and a
+    rollback after it for two operations at once."""
+    if isinstance(error, asyncpg.InterfaceError) and error.__context__ is not None:
+        error = error.__context__
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
 @contextmanager

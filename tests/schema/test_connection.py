@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+
 import asyncpg
+import psycopg
 import pytest
 from databases import with_database
 
@@ -44,6 +48,26 @@ async def test_a_connection_cut_by_the_server(database: str, pool: Pool) -> None
         await conn.fetchval("SELECT 1")
     with pytest.raises(Unavailable), translated():
         await conn.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_the_server_ends_between_two_operations_of_a_transaction(database: str, turns: int) -> None:
+    conn = await connect(database)
+    pid = await conn.fetchval("SELECT pg_backend_pid()")
+
+    async def ended_by_the_server() -> None:
+        async with conn.transaction():
+            await conn.execute("SELECT 1")
+            # without a turn of the event loop: what the server says waits in the socket, and is read in the turns that follow
+            with psycopg.connect(database) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await conn.copy_to_table("snapshot", schema_name="historian", source=io.BytesIO(b""), format="binary")
+
+    with pytest.raises(Unavailable), translated():
+        await ended_by_the_server()
+    conn.terminate()
 
 
 async def test_a_query_beyond_its_time_limit(database: str) -> None:
