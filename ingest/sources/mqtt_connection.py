@@ -86,10 +86,11 @@ class Received:
 
 
 class _Pending:
-    """The unacknowledged messages of one connection, in the order in which they came."""
+    """The unacknowledged messages of one connection, in the order in which they came; `figures` has how many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, figures: dict[str, int]) -> None:
         self.client: ManualClient | None = None
+        self._figures = figures
         self._messages: deque[Received] = deque()
 
     def __len__(self) -> int:
@@ -103,6 +104,8 @@ class _Pending:
             message = self._messages.popleft()
             if self.client is not None:
                 self.client.acknowledge(message._mid)
+        if self.client is not None:
+            self._figures["unacknowledged"] = len(self._messages)
 
     def close(self) -> dict[int, tuple[int, int]]:
         """Nothing is acknowledged from now on. Returns the content, as a hash, and the arrival of what was not, by message id."""
@@ -148,7 +151,7 @@ class MqttConnection:
         self._on_leave = on_leave
         self._state = state
         self._client: ManualClient | None = None
-        self._pending = _Pending()
+        self._pending = _Pending(counts.more)
         self._before: dict[int, tuple[int, int]] = {}
         self._queue: deque[Received] = deque()
         self._waiting_bytes = 0
@@ -184,7 +187,7 @@ class MqttConnection:
 
     async def _session(self, handle: Handle, tls: ssl.SSLContext | None) -> None:
         """One connection from its first to its last message."""
-        self._pending = pending = _Pending()
+        self._pending = pending = _Pending(self._counts.more)
         client = self._make_client(pending, tls)
         try:
             await self._enter(client)
