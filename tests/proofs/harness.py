@@ -116,12 +116,14 @@ def producer(module: str, log: Path, *args: object) -> Iterator[Process]:
 
 
 @contextmanager
-def worker(kind: str, config: str, directory: Path, *options: object) -> Iterator[Process]:
-    """`historian ingest KIND`, with this configuration; its spool and dead letters are in `directory`/spool."""
+def worker(kind: str, config: str, directory: Path, *options: object, spool: Path | None = None) -> Iterator[Process]:
+    """`historian ingest KIND`, with this configuration. Its own directory (spool, dead letters, state) is `directory`/spool if none is given."""
     directory.mkdir(parents=True, exist_ok=True)
     file, ready = directory / "worker.toml", directory / "ready.json"
     file.write_text(config)
-    args = command("ingest", kind, file, "--spool", directory / "spool", "--status-port", "0", "--ready-file", ready, *map(str, options))
+    args = command(
+        "ingest", kind, file, "--spool", spool or directory / "spool", "--status-port", "0", "--ready-file", ready, *map(str, options)
+    )
     process = Process(args, directory / "worker.log", ready_file=ready)
     try:
         yield process

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from processes import Serve
-from sources.brokers import Broker
 
 from proofs.databases import Database, assert_exactly_once
 from proofs.harness import SAMPLES, Trouble, behind, producer, worker
+from proofs.mqtt_worker import config, mosquitto
 from proofs.production import Production
 from proofs.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONFIG = """
-[worker]
-producer = "edge"
-url = "{url}"
-
-[mqtt]
-host = "127.0.0.1"
-port = {port}
-protocol = "{protocol}"
-client_id = "edge"
-reconnect_longest_s = 2
-
-[[mqtt.rule]]
-topic = "mqtt/#"
-timestamp_unit = "us"
-"""
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    made = Broker(tmp_path / "broker")
-    yield made
-    made.stop()
-    print(f"--- log of mosquitto\n{made.log[-5000:]}")
-
 
 def test_each_sample_published_is_there_once_whatever_is_killed_restarted_and_cut(
-    plant_database: Database, serve: Serve, broker: Broker, tmp_path: Path
+    plant_database: Database, serve: Serve, tmp_path: Path
 ) -> None:
     server = serve(dsn=plant_database.proxied_dsn)
     with (
+        mosquitto(tmp_path / "broker") as broker,
         behind(server) as (network, url),
         Proxy(("127.0.0.1", broker.port)) as field,
-        worker("mqtt", CONFIG.format(url=url, port=field.port, protocol="5"), tmp_path / "worker") as taking,
+        worker("mqtt", config(f'url = "{url}"', field.port), tmp_path / "worker") as taking,
         producer("mqtt_producer", tmp_path / "producer.log", broker.port, "mqtt", SAMPLES) as publishing,
     ):
         trouble = Trouble(plant_database, SAMPLES)
