@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     #: of each subscription, waiting for a client that does not read
     stream_queue: Positive = 8 * _MB
     #: of the live bus, for streams that resume
-    retain: Positive = 64 * _MB
+    retain: Positive = 32 * _MB
     heartbeat_s: Seconds = 10.0
     #: a WebSocket that does not answer a ping for half of this is closed
     ping_s: Seconds = 40.0

@@ -12,6 +12,10 @@ import numpy as np
 from historian.schema.connection import Pool, translated
 from historian.schema.samples import Bools, Int64s
 
+_DAY_US = 86_400 * 1_000_000
+_MONTH_US = 31 * _DAY_US
+_MONTHS_AHEAD = 3
+
 # TimescaleDB has no call of its own for it: a row makes its chunk, and the chunk stays when the row is taken back. No reader ever sees that row.
 _TOUCH = "INSERT INTO historian.sample (tag_id, quality, ts, mantissa) VALUES (0, 0, $1, 0)"
 _TAKE_BACK = "DELETE FROM historian.sample WHERE tag_id = 0 AND ts = $1"
@@ -55,6 +59,12 @@ class Partitions:
             await self._make_months(ts)
         else:
             await self._make_chunks(ts)
+
+    async def make_ahead(self, now: int) -> None:
+        """Make what live samples will soon need: months, or the next chunk. Raises Unavailable."""
+        await self.make_room(np.array([now], np.int64))
+        ahead = [n * _MONTH_US for n in range(1, _MONTHS_AHEAD)] if self._plain else [_DAY_US]
+        await self.make_room(now + np.array(ahead, np.int64))
 
     async def _make_months(self, ts: Int64s) -> None:
         first, last = (

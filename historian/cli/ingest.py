@@ -227,6 +227,9 @@ def _serve(worker: Worker, kind: str, config: WorkerConfig, where: Path, ready_f
     )
     for noisy in ("asyncio", "aiohttp", "asyncpg"):
         logging.getLogger(noisy).setLevel(logging.WARNING if noisy != "asyncpg" else logging.ERROR)
+    from historian.ingest.allocators import use_frugal_allocators
+
+    use_frugal_allocators()
     try:
         import uvloop
     except ImportError:  # not on Windows
@@ -262,7 +265,7 @@ def _serve(worker: Worker, kind: str, config: WorkerConfig, where: Path, ready_f
             await worker.run(stop, started)
         finally:
             if ready_file is not None:
-                ready_file.unlink(missing_ok=True)
+                ready_file.unlink(missing_ok=True)  # noqa: ASYNC240 - at the end, when nobody waits
 
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 
-import numpy as np
-
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, translated
 from historian.schema.errors import HistorianError
@@ -18,8 +16,6 @@ log = logging.getLogger(__name__)
 
 _CATALOGUE_S = 1.0
 _UPKEEP_S = 60.0
-_MONTHS_AHEAD = 3
-_MONTH_US = 31 * 86_400 * 1_000_000
 
 # a bounded bite, so that no single statement is long; the next one comes in a minute
 _OLD_CONTENT = """
@@ -59,8 +55,7 @@ class Maintenance:
 
     async def upkeep(self) -> None:
         """Once: partitions ahead, old content and spent ledger rows away. Raises Unavailable."""
-        now = time.time_ns() // 1000
-        await self._partitions.make_room(np.array([now + n * _MONTH_US for n in range(_MONTHS_AHEAD)], np.int64))
+        await self._partitions.make_ahead(time.time_ns() // 1000)
         with translated():
             await self._pool.execute(_OLD_CONTENT, self._content_kept_s)
             await self._pool.execute(_ANONYMOUS, ANONYMOUS, ANONYMOUS[:-1] + chr(ord(ANONYMOUS[-1]) + 1))

@@ -16,6 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from historian.embedded import EmbeddedDatabase, default_data_dir
+from historian.ingest.allocators import use_frugal_allocators
 from historian.schema.errors import BadInput
 from historian.schema.migrate import status, upgrade
 from historian.server.run import Server, serving
@@ -112,6 +113,7 @@ def run(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # it logs a traceback for each connection that it cannot restore; who needs the database says in a line that it is away
     logging.getLogger("asyncpg").setLevel(logging.ERROR)
+    use_frugal_allocators()
     try:
         import uvloop
     except ImportError:  # not on Windows

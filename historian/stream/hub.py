@@ -60,9 +60,9 @@ class Hub:
     """
 
     MIN_RETAINED = 64
-    MIN_RETAINED_BYTES = 128 << 20
+    MIN_RETAINED_BYTES = 32 << 20
 
-    def __init__(self, *, retain_bytes: int = 64 << 20, now_s: float | None = None) -> None:
+    def __init__(self, *, retain_bytes: int = 32 << 20, now_s: float | None = None) -> None:
         self._subscribers: dict[int, Subscriber] = {}
         self._retained: deque[Entry] = deque()
         self._retained_bytes = 0
