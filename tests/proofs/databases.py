@@ -58,7 +58,7 @@ class Database:
             f"postgresql://{facts.get('user', 'postgres')}{password}@127.0.0.1:{network.port}/{facts['dbname']}?sslmode=disable"
         )
         self._restarts = 0
-        self._committed = 0
+        self._count = 0
 
     @property
     def restartable(self) -> bool:
@@ -96,15 +96,11 @@ class Database:
         with psycopg.connect(self.dsn, connect_timeout=10) as conn:
             return conn.execute(sql.encode(), parameters).fetchall()
 
-    def committed(self) -> int:
-        """Samples in committed batches; what it last was while the database is away. A batch that came a second time under another number counts twice."""
-        with suppress(psycopg.OperationalError):
-            self._committed = int(self.query("SELECT coalesce(sum(samples), 0) FROM historian.ledger")[0][0])
-        return self._committed
-
     def count(self) -> int:
-        """Rows of the samples table."""
-        return int(self.query("SELECT count(*) FROM historian.sample")[0][0])
+        """Rows of the samples table; what it last was while the database is away."""
+        with suppress(psycopg.OperationalError):
+            self._count = int(self.query("SELECT count(*) FROM historian.sample")[0][0])
+        return self._count
 
     def stored(self, production: Production) -> Stored:
         """All samples of its tags. Raises AssertionError for tags that are not of it."""

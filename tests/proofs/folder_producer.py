@@ -1,4 +1,5 @@
-"""Drops files into a folder: `python -m proofs.folder_producer FOLDER PREFIX SAMPLES`. CSV, Parquet and Arrow in turn; never more than a few that are not taken.
+"""Drops files into a folder: `python -m proofs.folder_producer FOLDER PREFIX SAMPLES SECONDS`. CSV, Parquet and Arrow in turn, spread over so
+many seconds.
 
 It can be killed at any time and started again: what is in the folder, or done, has been dropped. A file appears whole.
 """
@@ -6,7 +7,6 @@ It can be killed at any time and started again: what is in the folder, or done, 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +14,10 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 
+from proofs.mqtt_producer import evenly
 from proofs.production import Production
 
 ROWS = 10_000
-_WAITING = 6
 
 
 def files(production: Production) -> int:
@@ -41,10 +41,8 @@ def write(production: Production, number: int, path: Path) -> None:
         pyarrow.feather.write_feather(table, str(path), compression="zstd")
 
 
-def drop(folder: Path, production: Production) -> None:
-    for number in range(files(production)):
-        while sum(1 for _ in folder.glob("part-*")) >= _WAITING:
-            time.sleep(0.01)
+def drop(folder: Path, production: Production, seconds: float) -> None:
+    for number in evenly(files(production), seconds):
         path = folder / name(number)
         if path.exists() or (folder / "done" / path.name).exists():
             continue
@@ -55,4 +53,4 @@ def drop(folder: Path, production: Production) -> None:
 
 
 if __name__ == "__main__":
-    drop(Path(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3])))
+    drop(Path(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3])), float(sys.argv[4]))

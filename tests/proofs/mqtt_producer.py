@@ -1,4 +1,4 @@
-"""A publisher: `python -m proofs.mqtt_producer PORT PREFIX SAMPLES`.
+"""A publisher: `python -m proofs.mqtt_producer PORT PREFIX SAMPLES [SECONDS]`, which it takes for them, or as fast as it can.
 
 Each message is a JSON array of 100 samples of one tag, in its topic PREFIX/t000…, with QoS 1. It ends with 0 when the broker has confirmed all of them. SAMPLES is a
 multiple of 100 for each tag.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from functools import lru_cache
 
 import orjson
@@ -38,7 +40,17 @@ def message(production: Production, number: int) -> tuple[str, bytes]:
     return production.paths[tag], orjson.dumps(rows)
 
 
-def publish(port: int, production: Production) -> None:
+def evenly(count: int, seconds: float) -> Iterator[int]:
+    """0 to count - 1, spread over a time."""
+    began = time.monotonic()
+    for number in range(count):
+        ahead = began + number / count * seconds - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+        yield number
+
+
+def publish(port: int, production: Production, seconds: float) -> None:
     room = threading.Semaphore(_AT_ONCE)
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="publisher", clean_session=False)
     client.max_inflight_messages_set(_AT_ONCE)
@@ -46,7 +58,7 @@ def publish(port: int, production: Production) -> None:
     client.on_publish = lambda *_: room.release()
     client.connect("127.0.0.1", port)
     client.loop_start()
-    for number in range(messages(production)):
+    for number in evenly(messages(production), seconds):
         room.acquire()
         client.publish(*message(production, number), qos=1)
     for _ in range(_AT_ONCE):
@@ -57,4 +69,4 @@ def publish(port: int, production: Production) -> None:
 
 
 if __name__ == "__main__":
-    publish(int(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3])))
+    publish(int(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3])), float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)

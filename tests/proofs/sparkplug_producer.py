@@ -1,4 +1,4 @@
-"""An edge node that speaks Sparkplug B: `python -m proofs.sparkplug_producer PORT GROUP SAMPLES`.
+"""An edge node that speaks Sparkplug B: `python -m proofs.sparkplug_producer PORT GROUP SAMPLES SECONDS`.
 
 It is born with its metrics t000… and their aliases, publishes its data by alias, 100 samples of one metric a message, and is born again when it is asked to be.
 The specification has data go out with QoS 0, for which no broker and no historian can promise anything: here it is 1. It says "all is there" when the broker has
@@ -14,7 +14,7 @@ import time
 
 import paho.mqtt.client as paho
 
-from proofs.mqtt_producer import block
+from proofs.mqtt_producer import block, evenly
 from proofs.production import Production
 
 ROWS = 100
@@ -106,11 +106,11 @@ class EdgeNode:
         metrics = b"".join(metric(double(one), _DOUBLE, us // 1000, alias=tag) for us, one in rows)
         self._send("NDATA", metrics, rows[-1][0] // 1000)
 
-    def run(self) -> None:
+    def run(self, seconds: float) -> None:
         _, ts, value = self._production.numbers(0, self._production.tags)
         self._newest = list(zip(ts.tolist(), value.tolist(), strict=True))
         self.birth()
-        for number in range(self._production.samples // ROWS):
+        for number in evenly(self._production.samples // ROWS, seconds):
             self._reborn_if_asked()
             self.data(number)
         for _ in range(_AT_ONCE):
@@ -133,4 +133,4 @@ def _now_ms() -> int:
 
 
 if __name__ == "__main__":
-    EdgeNode(int(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3]))).run()
+    EdgeNode(int(sys.argv[1]), Production(sys.argv[2], int(sys.argv[3]))).run(float(sys.argv[4]))

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
-from proofs.harness import FULL, behind, producer
+from proofs.harness import FULL, behind, producer, until, worker
 from proofs.memory import assert_bounded, resident_while
+from proofs.mqtt_worker import config, metric, metrics, mosquitto, unconfirmed
 from proofs.production import Production
 
 PAUSE_S = float(os.environ.get("PROOF_PAUSE_S", "300" if FULL else "30"))
@@ -32,13 +31,6 @@ def pausable(plant_database: Database) -> Database:
     if not plant_database.restartable:
         pytest.skip("the database is somebody else's (HISTORIAN_TEST_DSN): it is not paused")
     return plant_database
-
-
-def metric(url: str, name: str) -> float:
-    """One figure of /metrics."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as response:
-        lines = response.read().decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}_total ")))
 
 
 def test_http_producers_are_told_to_wait_and_streams_are_held_by_their_credit_while_the_database_stands_still(
@@ -57,11 +49,7 @@ def test_http_producers_are_told_to_wait_and_streams_are_held_by_their_credit_wh
             assert posting.code is None, posting.log
             assert streaming.code is None, streaming.log
 
-        deadline = time.monotonic() + 60
-        while pausable.query("SELECT count(DISTINCT producer) FROM historian.ledger") != [(2,)]:
-            check()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: pausable.query("SELECT count(DISTINCT producer) FROM historian.ledger") == [(2,)], 60)
         with pausable.paused():
             settled = resident_while({"server": server.pid}, SETTLE_S, check)
             passed, acked = network.bytes, metric(server.url, "historian_ingest_acked_batches")
@@ -78,3 +66,32 @@ def test_http_producers_are_told_to_wait_and_streams_are_held_by_their_credit_wh
     assert_bounded({"server": settled["server"] + resident["server"]}, settle_s=SETTLE_S, growth=GROWTH)
     assert_exactly_once(pausable, Production("http", posted))
     assert_exactly_once(pausable, Production("stream", streamed))
+
+
+def test_an_mqtt_worker_leaves_messages_with_the_broker_while_the_database_stands_still(pausable: Database, tmp_path: Path) -> None:
+    samples = 2_000_000
+    # a spool that is soon full
+    more = "spool_max_bytes = 2000000"
+    with (
+        mosquitto(tmp_path / "broker") as broker,
+        worker("mqtt", config(f'dsn = "{pausable.dsn}"', broker.port, more=more), tmp_path / "worker") as taking,
+        producer("mqtt_producer", tmp_path / "producer.log", broker.port, "mqtt", samples) as publishing,
+    ):
+
+        def check() -> None:
+            assert taking.code is None, taking.log
+            assert publishing.code in (None, 0), publishing.log
+
+        until(lambda: pausable.count() > 0, 60, lambda: taking.log)
+        with pausable.paused():
+            settled = resident_while({"worker": taking.pid}, SETTLE_S, check)
+            taken = metric(taking.ready["url"], "source_samples")
+            resident = resident_while({"worker": taking.pid}, PAUSE_S - SETTLE_S, check)
+            assert unconfirmed(taking) > 0, metrics(taking.ready["url"])
+            assert metric(taking.ready["url"], "source_samples") == taken, "it went on taking"
+        until(lambda: pausable.count() >= samples, 300, lambda: taking.log)
+        assert publishing.wait(60) == 0
+        until(lambda: unconfirmed(taking) == 0, 60, lambda: taking.log)
+        assert taking.stop() == 0
+    assert_bounded({"worker": settled["worker"] + resident["worker"]}, settle_s=SETTLE_S, growth=GROWTH)
+    assert_exactly_once(pausable, Production("mqtt", samples))

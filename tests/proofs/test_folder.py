@@ -9,18 +9,19 @@ from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
 from proofs.folder_producer import files, name
-from proofs.harness import SAMPLES, Trouble, behind, producer, until, worker
+from proofs.harness import FINE, SAMPLES, SECONDS, Trouble, behind, producer, until, worker
 from proofs.production import Production
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONFIG = """
+CONFIG = f"""
 [worker]
+{FINE}
 producer = "recorder"
-url = "{url}"
+url = "{{url}}"
 
 [folder]
-path = "{path}"
+path = "{{path}}"
 settle_s = 0.1
 poll_s = 0.05
 """
@@ -36,7 +37,7 @@ def test_each_sample_in_a_dropped_file_is_there_once_whatever_is_killed_restarte
     with (
         behind(server) as (network, url),
         worker("folder", CONFIG.format(url=url, path=folder), tmp_path / "worker") as taking,
-        producer("folder_producer", tmp_path / "producer.log", folder, "folder", SAMPLES) as dropping,
+        producer("folder_producer", tmp_path / "producer.log", folder, "folder", SAMPLES, SECONDS) as dropping,
     ):
         trouble = Trouble(plant_database, SAMPLES)
         trouble.with_database_restarts()

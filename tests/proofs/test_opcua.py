@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proofs.databases import Database, assert_exactly_once
-from proofs.harness import SAMPLES, Trouble, producer, until, worker
+from proofs.harness import FINE, SAMPLES, Trouble, producer, until, worker
 from proofs.production import Production
 from proofs.proxy import Proxy
 
@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LIVE = 300
 TAGS = 50
 
-CONFIG = """
+CONFIG = f"""
 [worker]
+{FINE}
 producer = "plc"
-dsn = "{dsn}"
+dsn = "{{dsn}}"
 
 [opcua]
-url = "opc.tcp://127.0.0.1:{port}/plant"
+url = "opc.tcp://127.0.0.1:{{port}}/plant"
 history = "PT12H"
 history_delay_s = 1
 publishing_interval_ms = 100

@@ -27,13 +27,13 @@ def test_of_two_streams_with_one_name_the_second_is_refused_until_the_first_is_g
         behind(server) as (_, url),
         producer("websocket_producer", tmp_path / "a.log", url, "press", "a", samples, ROWS) as a,
     ):
-        until(lambda: plant_database.committed() > samples // 10, 60, lambda: a.log)
+        until(lambda: plant_database.count() > samples // 10, 60, lambda: a.log)
         with producer("websocket_producer", tmp_path / "b.log", other.url, "press", "b", samples, ROWS) as b:
             until(lambda: "once more: " in b.log, 60, lambda: b.log)
             assert "once more: producer 'press'" in b.log, b.log
             assert "on disk" not in b.log, "it was let in"
-            between = plant_database.committed()
-            until(lambda: plant_database.committed() > between, 60, lambda: a.log)
+            between = plant_database.count()
+            until(lambda: plant_database.count() > between, 60, lambda: a.log)
             a.kill()
             until(lambda: "of 4000 batches are on disk" in b.log, 60, lambda: b.log)
             # and the other way round
