@@ -23,7 +23,7 @@ from proofs.proxy import Proxy
 #: samples of a production
 SAMPLES = int(os.environ.get("PROOF_SAMPLES", "1000000"))
 #: as long as the issue says, instead of as long as a run of all tests allows
-FULL = os.environ.get("HISTORIAN_PROOFS") == "full"
+FULL = os.environ.get("PROOFS") == "full"
 #: lines of a worker's `[worker]` table: so little on its way at a time that trouble finds most samples still to come
 FINE = "batch_samples = 2000\nmax_unsettled_samples = 20000"
 #: in which the sources whose workers spool make their samples: as fast as they can, all would be in the spool before the second trouble

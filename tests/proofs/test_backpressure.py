@@ -1,6 +1,6 @@
 """A database that stands still for minutes under full load: producers are held, and memory does not grow.
 
-PROOF_PAUSE_S seconds; by default 30, and with HISTORIAN_PROOFS=full 300.
+PROOF_PAUSE_S seconds; by default 30, and with PROOFS=full 300.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from proofs.mqtt_worker import mosquitto
 from proofs.production import Production
 from proofs.proxy import Proxy
 
+pytest.importorskip("historian.ingest.sources.sparkplug")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = f"""
