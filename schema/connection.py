@@ -57,11 +57,14 @@ def translate(error: BaseException) -> HistorianError | None:
 
 
 def _told_to_end(error: BaseException) -> bool:
-    """Whether the server had said goodbye when we asked it something, and the end of the connection had not come yet. asyncpg takes that for a fault of its own, and a
-    rollback after it for two operations at once."""
-    if isinstance(error, asyncpg.InterfaceError) and error.__context__ is not None:
-        error = error.__context__
-    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+    """Whether the server had said goodbye when we asked it something, and the end of the connection had not come yet. asyncpg takes that for a fault of its own, and what
+    the transaction and the pool undo after it for others."""
+    cause: BaseException | None = error
+    while isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        if "cannot switch to state" in str(cause):
+            return True
+        cause = cause.__context__
+    return False
 
 
 @contextmanager

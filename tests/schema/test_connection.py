@@ -52,12 +52,11 @@ async def test_a_connection_cut_by_the_server(database: str, pool: Pool) -> None
 
 @pytest.mark.parametrize("turns", range(5))
 async def test_a_connection_that_the_server_ends_between_two_operations_of_a_transaction(database: str, turns: int) -> None:
-    conn = await connect(database)
-    pid = await conn.fetchval("SELECT pg_backend_pid()")
+    stateless = await open_pool(database, size=1, stateless=True)
 
     async def ended_by_the_server() -> None:
-        async with conn.transaction():
-            await conn.execute("SELECT 1")
+        async with stateless.acquire() as conn, conn.transaction():
+            pid = await conn.fetchval("SELECT pg_backend_pid()")
             # without a turn of the event loop: what the server says waits in the socket, and is read in the turns that follow
             with psycopg.connect(database) as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
@@ -65,9 +64,12 @@ async def test_a_connection_that_the_server_ends_between_two_operations_of_a_tra
                 await asyncio.sleep(0)
             await conn.copy_to_table("snapshot", schema_name="historian", source=io.BytesIO(b""), format="binary")
 
-    with pytest.raises(Unavailable), translated():
-        await ended_by_the_server()
-    conn.terminate()
+    try:
+        with pytest.raises(Unavailable), translated():
+            await ended_by_the_server()
+        assert await stateless.fetchval("SELECT 1") == 1
+    finally:
+        stateless.terminate()
 
 
 async def test_a_query_beyond_its_time_limit(database: str) -> None:
