@@ -1,0 +1,86 @@
+"""Sparkplug's data types as values and kinds of tags."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from historian.schema.catalogue import Kind
+from historian.schema.samples import BAD, GOOD, MAX_INT, MAX_QUALITY, UNCERTAIN
+
+if TYPE_CHECKING:
+    from historian.ingest.sources.sparkplug_b_pb2 import Payload
+
+_SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}
+_UNSIGNED = frozenset({5, 6, 7, 8})
+_FLOATS = frozenset({9, 10})
+_BOOLEAN = 11
+_DATE_TIME = 13
+_TEXTS = frozenset({12, 14, 15})
+
+#: what a type is called in messages to people
+NAMES = {16: "DataSet", 17: "Bytes", 18: "File", 19: "Template", 20: "PropertySet", 21: "PropertySetList"} | dict.fromkeys(
+    range(22, 35), "array"
+)
+
+#: OPC: bad, communication failure
+STALE = 24
+_STALE_PROPERTY = 500
+
+
+def kind_of(datatype: int) -> Kind | None:
+    """The kind of tag for a data type; None for what no tag can hold (arrays, data sets, templates, bytes)."""
+    if datatype in _SIGNED or datatype in _UNSIGNED or datatype == _DATE_TIME:
+        return "int"
+    if datatype in _FLOATS:
+        return "float"
+    if datatype == _BOOLEAN:
+        return "bool"
+    return "text" if datatype in _TEXTS else None
+
+
+def value_of(metric: Payload.Metric | Payload.PropertyValue, datatype: int) -> float | str | None:
+    """A number, true and false as 1 and 0, or text; None where there is none. Raises ValueError for an integer that float64 does not have, or another form of value than
+    the type says."""
+    if metric.is_null:
+        return None
+    form = metric.WhichOneof("value")
+    if form is None:
+        return None
+    if datatype in _TEXTS:
+        if form != "string_value":
+            raise ValueError(f"its value is no text but {form}")
+        return str(metric.string_value)
+    if form not in ("int_value", "long_value", "float_value", "double_value", "boolean_value"):
+        raise ValueError(f"its value is no number but {form}")
+    number = getattr(metric, form)
+    if datatype == _BOOLEAN:
+        return 1.0 if number else 0.0
+    if datatype in _FLOATS:
+        return float(number)
+    whole = int(number)
+    bits = _SIGNED.get(datatype)
+    if bits is not None and form in ("int_value", "long_value"):
+        # signed integers travel in unsigned fields, of 32 or 64 bits, in two's complement
+        width = 32 if form == "int_value" else 64
+        whole &= (1 << width) - 1
+        if width > bits:
+            whole &= (1 << bits) - 1
+            width = bits
+        if whole >> (width - 1):
+            whole -= 1 << width
+    if abs(whole) > MAX_INT:
+        raise ValueError(f"{whole} lies beyond ±2^53, where float64 is no longer exact")
+    return float(whole)
+
+
+def quality_of(metric: Payload.Metric, value: float | str | None) -> int:
+    """OPC-style: of the property `Quality` if there is one (192 good, 0 bad, 500 stale), else good where there is a value."""
+    given = GOOD
+    if metric.HasField("properties"):
+        for key, found in zip(metric.properties.keys, metric.properties.values, strict=False):
+            if key.lower() == "quality" and found.WhichOneof("value") in ("int_value", "long_value"):
+                number = found.int_value or found.long_value
+                given = STALE if number == _STALE_PROPERTY else int(number) if number <= MAX_QUALITY else BAD
+    if value is None or value != value:
+        return given if given < UNCERTAIN else BAD
+    return given
