@@ -12,7 +12,7 @@ from typing import Any
 
 from sources.brokers import Broker
 
-from proofs.harness import Process
+from proofs.harness import Process, until
 
 
 def config(upstream: str, port: int, *, producer: str = "edge", topic: str = "mqtt/#", more: str = "") -> str:
@@ -44,6 +44,13 @@ def mosquitto(directory: Path) -> Iterator[Broker]:
     finally:
         made.stop()
         print(f"--- log of mosquitto\n{made.log[-5000:]}")
+
+
+@contextmanager
+def listening(worker: Process) -> Iterator[None]:
+    """Once the worker has subscribed: what was published before is not for it."""
+    until(lambda: readiness(worker)[0] == 200, 30, lambda: (readiness(worker), worker.log))
+    yield
 
 
 def unconfirmed(worker: Process) -> float:

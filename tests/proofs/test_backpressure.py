@@ -15,7 +15,7 @@ from processes import Serve
 from proofs.databases import Database, assert_exactly_once
 from proofs.harness import FULL, behind, producer, until, worker
 from proofs.memory import assert_bounded, resident_while
-from proofs.mqtt_worker import config, metric, metrics, mosquitto, unconfirmed
+from proofs.mqtt_worker import config, listening, metric, metrics, mosquitto, unconfirmed
 from proofs.production import Production
 
 PAUSE_S = float(os.environ.get("PROOF_PAUSE_S", "300" if FULL else "30"))
@@ -75,6 +75,7 @@ def test_an_mqtt_worker_leaves_messages_with_the_broker_while_the_database_stand
     with (
         mosquitto(tmp_path / "broker") as broker,
         worker("mqtt", config(f'dsn = "{pausable.dsn}"', broker.port, more=more), tmp_path / "worker") as taking,
+        listening(taking),
         producer("mqtt_producer", tmp_path / "producer.log", broker.port, "mqtt", samples) as publishing,
     ):
 

@@ -9,7 +9,7 @@ from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
 from proofs.harness import FINE, SAMPLES, SECONDS, Trouble, behind, producer, worker
-from proofs.mqtt_worker import config, mosquitto
+from proofs.mqtt_worker import config, listening, mosquitto
 from proofs.production import Production
 from proofs.proxy import Proxy
 
@@ -25,6 +25,7 @@ def test_each_sample_published_is_there_once_whatever_is_killed_restarted_and_cu
         behind(server) as (network, url),
         Proxy(("127.0.0.1", broker.port)) as field,
         worker("mqtt", config(f'url = "{url}"', field.port, more=FINE), tmp_path / "worker") as taking,
+        listening(taking),
         producer("mqtt_producer", tmp_path / "producer.log", broker.port, "mqtt", SAMPLES, SECONDS) as publishing,
     ):
         trouble = Trouble(plant_database, SAMPLES)

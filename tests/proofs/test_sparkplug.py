@@ -8,7 +8,7 @@ import pytest
 
 from proofs.databases import Database, assert_exactly_once
 from proofs.harness import FINE, SAMPLES, SECONDS, Trouble, producer, until, worker
-from proofs.mqtt_worker import mosquitto
+from proofs.mqtt_worker import listening, mosquitto
 from proofs.production import Production
 from proofs.proxy import Proxy
 
@@ -35,9 +35,10 @@ tag = "{{{{group}}}}/{{{{metric}}}}"
 def test_each_sample_of_an_edge_node_is_there_once_whatever_is_killed_restarted_and_cut(plant_database: Database, tmp_path: Path) -> None:
     with (
         mosquitto(tmp_path / "broker") as broker,
-        producer("sparkplug_producer", tmp_path / "producer.log", broker.port, "sparkplug", SAMPLES, SECONDS) as node,
         Proxy(("127.0.0.1", broker.port)) as field,
         worker("sparkplug", CONFIG.format(dsn=plant_database.proxied_dsn, port=field.port), tmp_path / "worker") as taking,
+        listening(taking),
+        producer("sparkplug_producer", tmp_path / "producer.log", broker.port, "sparkplug", SAMPLES, SECONDS) as node,
     ):
         trouble = Trouble(plant_database, SAMPLES)
         trouble.with_database_restarts()
