@@ -81,7 +81,8 @@ class SparkplugSource:
             subscriptions,
             self.counts,
             will=self._will if config.host_id is not None else None,
-            on_connect=self._say_online if config.host_id is not None else None,
+            on_connect=self._connected,
+            on_lost=self._lost,
             on_leave=self._say_offline if config.host_id is not None else None,
             state=intake.state_dir / "subscriptions.json",
         )
@@ -148,8 +149,15 @@ class SparkplugSource:
         self._online_ms = time.time_ns() // 1_000_000
         return aiomqtt.Will(f"{NAMESPACE}/STATE/{self._config.host_id}", self._state_message(False), qos=1, retain=True)
 
-    async def _say_online(self) -> None:
+    async def _lost(self) -> None:
+        self._state.distrust()
+
+    async def _connected(self) -> None:
         assert self._connection is not None
+        # also where messages came before this one was called
+        self._state.distrust()
+        if self._config.host_id is None:
+            return
         await self._connection.publish(f"{NAMESPACE}/STATE/{self._config.host_id}", self._state_message(True), qos=1, retain=True)
 
     async def _say_offline(self) -> None:

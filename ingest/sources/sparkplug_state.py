@@ -1,8 +1,9 @@
 """What a host knows of Sparkplug's edge nodes and devices: births, aliases, sequence numbers. Messages in; samples, tag definitions and requests for rebirth out.
 
-Promise. No sample is ever given the name of another metric. A name or an alias counts only within the birth that announced it. When a message is missing (a gap in
-the sequence numbers, or the worker was away) a birth may be missing too: then data are held back and a rebirth is asked for, and they are decoded only if the birth
-that follows is of the same session (bdSeq) and gives the aliases they use the same meaning as before. What cannot be attributed is refused, never guessed.
+Promise. No sample is given the name of another metric. A name or an alias counts only within the birth that announced it. When messages may be missing (the worker or
+its connection was away, or there is a gap in the sequence numbers) a birth may be missing too: then data are held back and a rebirth is asked for, and they are decoded
+only if the birth that follows is of the same session (bdSeq) and gives the aliases they use the same meaning as before. What cannot be attributed is refused, never
+guessed. (What a broker drops from a standing connection is told by the numbers alone, which begin again at 256: one such gap in 256 is not seen.)
 
 Pure: no clock but the arrival times of messages, no connection.
 """
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 
 from historian.ingest.sources.sparkplug_b_pb2 import Payload
-from historian.ingest.sources.sparkplug_values import NAMES, STALE, kind_of, quality_of, value_of
+from historian.ingest.sources.sparkplug_types import NAMES, STALE, kind_of, quality_of, value_of
 from historian.schema.catalogue import MAX_DESCRIPTION, MAX_UNIT, TagDefinition
 from historian.schema.paths import path_fault
 
@@ -149,6 +150,11 @@ class SparkplugState:
             self._ask(node, message.arrival_us)
             return self._hold(node, message)
         return [self._data(node, node.births[device], message, payload)]
+
+    def distrust(self) -> None:
+        """The connection was lost: births may have been missed meanwhile."""
+        for node in self._nodes.values():
+            node.trusted, node.asked_us = False, None
 
     def _check_seq(self, node: _Node, message: Message, payload: Payload) -> None:
         if not payload.HasField("seq"):
