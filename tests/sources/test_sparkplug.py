@@ -101,7 +101,7 @@ async def test_birth_data_and_death_of_an_edge_node(broker: Broker, tmp_path: Pa
         async with edge_node(broker.port) as node:
             await node.birth()
             for n in range(10):
-                await node.data(float(n), now + 1 + n)
+                await node.data(float(n), now - 1000 + n)
             await until(lambda: len(of(intake)) == 11)
             # what the broker publishes when the node's power is cut
             await node._client.publish("spBv1.0/plant/NDEATH/edge", EdgeNode.death(0), qos=1)
