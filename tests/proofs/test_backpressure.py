@@ -21,7 +21,8 @@ from proofs.production import Production
 PAUSE_S = float(os.environ.get("PROOF_PAUSE_S", "300" if FULL else "30"))
 #: in which what may be pending fills up, and the first producers lose their patience
 SETTLE_S = 15.0
-GROWTH = 32 << 20
+GROWTH = 24 << 20
+SWING = 96 << 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(PAUSE_S + 600)]
 
@@ -63,7 +64,7 @@ def test_http_producers_are_told_to_wait_and_streams_are_held_by_their_credit_wh
     answered = json.loads(posting.log.rpartition("answered ")[2])
     # the producer has seen to it that each had a Retry-After
     assert answered["429"] > 0
-    assert_bounded({"server": settled["server"] + resident["server"]}, settle_s=SETTLE_S, growth=GROWTH)
+    assert_bounded({"server": settled["server"] + resident["server"]}, settle_s=SETTLE_S, growth=GROWTH, swing=SWING)
     assert_exactly_once(pausable, Production("http", posted))
     assert_exactly_once(pausable, Production("stream", streamed))
 
@@ -94,5 +95,5 @@ def test_an_mqtt_worker_leaves_messages_with_the_broker_while_the_database_stand
         assert publishing.wait(60) == 0
         until(lambda: unconfirmed(taking) == 0, 60, lambda: taking.log)
         assert taking.stop() == 0
-    assert_bounded({"worker": settled["worker"] + resident["worker"]}, settle_s=SETTLE_S, growth=GROWTH)
+    assert_bounded({"worker": settled["worker"] + resident["worker"]}, settle_s=SETTLE_S, growth=GROWTH, swing=SWING)
     assert_exactly_once(pausable, Production("mqtt", samples))
