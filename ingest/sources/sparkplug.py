@@ -59,7 +59,7 @@ class SparkplugSource:
     """All edge nodes of some groups on one broker."""
 
     def __init__(self, config: SparkplugConfig) -> None:
-        self.counts = SourceCounts()
+        self.counts = SourceCounts(more={"retained_skipped": 0})
         self._config = config
         self._state = SparkplugState(config.tag)
         self._connection: MqttConnection | None = None
@@ -103,6 +103,11 @@ class SparkplugSource:
             parts = received.topic.split("/")
             if len(parts) > 2 and (parts[2] in ("NCMD", "DCMD") or parts[1] == "STATE"):
                 received.settled()  # for others: commands, and hosts that tell of themselves
+                continue
+            if received.retain:
+                # births and data are of their moment: one that the broker kept says nothing of now
+                self.counts.more["retained_skipped"] += 1
+                received.settled()
                 continue
             message = Message(received.topic, received.payload, received.arrival_us, received.dup, received)
             for outcome in self._state.feed(message):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from historian.ingest.decode.checks import EARLIEST_US, LATEST_US
 from historian.ingest.sources.sparkplug_b_pb2 import Payload
 from historian.ingest.sources.sparkplug_types import NAMES, STALE, kind_of, quality_of, value_of
 from historian.schema.catalogue import MAX_DESCRIPTION, MAX_UNIT, TagDefinition
@@ -29,10 +30,17 @@ _DEVICE_TYPES = frozenset({"DBIRTH", "DDATA", "DDEATH"})
 #: messages that wait for a birth, of all nodes; beyond them the oldest is refused
 MAX_HELD = 5000
 MAX_HELD_BYTES = 32 << 20
-#: a rebirth is asked for again if none came within
+#: further nodes and metrics are refused
+MAX_NODES = 10_000
+MAX_METRICS = 1_000_000
+#: between two requests for rebirth to a node; doubled each time, as long as they do not help
 _ASK_AGAIN_US = 10_000_000
+_ASK_SELDOM_US = 640_000_000
+#: a node's clock that is ahead of ours by less is believed when the time of its death is set
+_AHEAD_US = 3_600_000_000
 _MS = 1000
-_ILLEGAL = re.compile(r"[+#\x00-\x1f\x7f]")
+_ILLEGAL = re.compile("[+#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = ("Node Control/", "Device Control/")
 
 Token = TypeVar("Token")
 
@@ -71,7 +79,9 @@ class _Birth:
     """The metrics of a node, or of one of its devices."""
 
     by_name: dict[str, _Metric] = field(default_factory=dict)
-    by_alias: dict[int, _Metric] = field(default_factory=dict)
+    #: None: two metrics have it
+    by_alias: dict[int, _Metric | None] = field(default_factory=dict)
+    newest_us: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -83,10 +93,14 @@ class _Node:
     births: dict[str | None, _Birth] = field(default_factory=dict)
     #: those before the last birth of the node, for what was held
     former: dict[str | None, _Birth] = field(default_factory=dict)
+    #: births whose tags are not marked as dead
+    live: dict[str | None, _Birth] = field(default_factory=dict)
+    died_us: dict[str | None, int] = field(default_factory=dict)
     same_session: bool = False
     seq: int | None = None
     trusted: bool = False
     asked_us: int | None = None
+    pause_us: int = _ASK_AGAIN_US
     held: deque[Message] = field(default_factory=deque)
 
 
@@ -125,6 +139,7 @@ class SparkplugState:
             or len(parts) not in (4, 5)
             or kind not in _NODE_TYPES | _DEVICE_TYPES
             or (len(parts) == 5) != (kind in _DEVICE_TYPES)
+            or not all(parts)
         ):
             return [Outcome(message, faults=["this is no topic of an edge node or a device"])]
         payload = Payload()
@@ -135,6 +150,8 @@ class SparkplugState:
         key = (parts[1], parts[3])
         node = self._nodes.get(key)
         if node is None:
+            if len(self._nodes) >= MAX_NODES:
+                return [Outcome(message, faults=[f"{MAX_NODES} edge nodes are known; no more can be"])]
             node = self._nodes[key] = _Node(*key)
         device = parts[4] if len(parts) == 5 else None
         if kind == "NBIRTH":
@@ -154,7 +171,7 @@ class SparkplugState:
     def distrust(self) -> None:
         """The connection was lost: births may have been missed meanwhile."""
         for node in self._nodes.values():
-            node.trusted, node.asked_us = False, None
+            node.trusted, node.asked_us, node.pause_us = False, None, _ASK_AGAIN_US
 
     def _check_seq(self, node: _Node, message: Message, payload: Payload) -> None:
         if not payload.HasField("seq"):
@@ -168,8 +185,12 @@ class SparkplugState:
         node.seq = seq
 
     def _ask(self, node: _Node, now_us: int) -> None:
-        if node.asked_us is not None and 0 <= now_us - node.asked_us < _ASK_AGAIN_US:
-            return
+        if node.asked_us is not None:
+            since = now_us - node.asked_us
+            if 0 <= since < node.pause_us:
+                return
+            # also where births come and do not help: a node that sends what it never announces is not to be kept at being born
+            node.pause_us = _ASK_AGAIN_US if since > 2 * _ASK_SELDOM_US else min(node.pause_us * 2, _ASK_SELDOM_US)
         node.asked_us = now_us
         self.counts["rebirth_requests"] += 1
         self.rebirths.append((node.group, node.name))
@@ -180,7 +201,7 @@ class SparkplugState:
         node.same_session = bool(node.births or node.former) and node.bd_seq == bd_seq
         # what was born with the session before counts only for what is held from it
         node.former = node.former | node.births
-        node.bd_seq, node.births, node.trusted, node.asked_us = bd_seq, {}, True, None
+        node.bd_seq, node.births, node.trusted = bd_seq, {}, True
         node.seq = int(payload.seq) if payload.HasField("seq") else None
         outcome = self._birth(node, None, message, payload)
         return [*self._release(node, None), outcome]
@@ -198,9 +219,16 @@ class SparkplugState:
 
     def _birth(self, node: _Node, device: str | None, message: Message, payload: Payload) -> Outcome:
         outcome, birth = Outcome(message), _Birth()
-        node.births[device] = birth
+        lived = node.live.get(device)
+        gone = self._gone(node, device, payload)
+        node.births[device] = node.live[device] = birth
         self.changed.add((node.group, node.name))
+        # what was dead, or is not known to have lived, is good from the birth on, however old its value is
+        back_us = max(_time(payload.timestamp) or message.arrival_us, node.died_us.pop(device, -1) + 1)
         for metric in payload.metrics:
+            if not isinstance(metric.name, str):
+                outcome.faults.append(f"metric {metric.name[:200]!r}: its name is not UTF-8")
+                continue
             if not metric.name or metric.name == "bdSeq":
                 continue
             kind = kind_of(metric.datatype)
@@ -216,17 +244,37 @@ class SparkplugState:
                 path = None
             known = _Metric(metric.name, metric.datatype, path)
             birth.by_name[metric.name] = known
-            if metric.HasField("alias"):
-                birth.by_alias[metric.alias] = known
-            if path is not None and not metric.name.startswith("Node Control/"):
+            if metric.HasField("alias") and birth.by_alias.setdefault(metric.alias, known) != known:
+                birth.by_alias[metric.alias] = None
+                outcome.faults.append(
+                    f"metric {metric.name[:200]!r}: its alias {metric.alias} is another metric's too, and counts for none"
+                )
+            if path is not None and not metric.name.startswith(_CONTROLS):
                 outcome.definitions.append(_definition(path, metric))
-                self._sample(outcome, known, metric, payload, message)
+                row = self._sample(outcome, birth, known, metric, payload, message)
+                if (
+                    row is not None
+                    and row["ts"] < back_us
+                    and not metric.is_historical
+                    and (lived is None or metric.name not in lived.by_name)
+                ):
+                    outcome.rows.append(row | {"ts": back_us})
+                    birth.newest_us = max(birth.newest_us, back_us)
+        if lived is not None and gone:
+            paths = {known.path for known in birth.by_name.values()}
+            ts = self._after(lived, _time(payload.timestamp) or message.arrival_us, message.arrival_us)
+            for known in gone:
+                if known.path not in paths:
+                    self._stale_metric(known, ts, outcome)
         return outcome
 
     def _data(self, node: _Node, birth: _Birth, message: Message, payload: Payload) -> Outcome:
         outcome = Outcome(message)
         for metric in payload.metrics:
             known = birth.by_name.get(metric.name) if metric.name else birth.by_alias.get(metric.alias)
+            if known is None and not metric.name and metric.alias in birth.by_alias:
+                outcome.faults.append(f"alias {metric.alias} is that of two metrics")
+                continue
             if known is None:
                 what = f"{metric.name[:200]!r}" if metric.name else f"alias {metric.alias}"
                 outcome.faults.append(f"metric {what} is none of the birth")
@@ -235,63 +283,92 @@ class SparkplugState:
             if known.path is None:
                 # told at the birth
                 self.counts["unsupported"] += 1
-            elif not known.name.startswith("Node Control/"):
-                self._sample(outcome, known, metric, payload, message)
+            elif not known.name.startswith(_CONTROLS):
+                self._sample(outcome, birth, known, metric, payload, message)
         return outcome
 
-    def _sample(self, outcome: Outcome, known: _Metric, metric: Payload.Metric, payload: Payload, message: Message) -> None:
+    def _sample(
+        self, outcome: Outcome, birth: _Birth, known: _Metric, metric: Payload.Metric, payload: Payload, message: Message
+    ) -> dict[str, Any] | None:
         if metric.is_transient:
             # published to be seen, and not to be kept
             self.counts["transient"] += 1
-            return
+            return None
+        ms = metric.timestamp or payload.timestamp
+        ts = _time(ms) if ms else message.arrival_us
+        if ts is None:
+            outcome.faults.append(f"metric {known.name[:200]!r}: its time, {ms} ms, lies outside 1970 to 2100")
+            return None
         try:
             value = value_of(metric, known.datatype)
         except ValueError as error:
             outcome.faults.append(f"metric {known.name[:200]!r}: {error}")
             value = None
-        ms = metric.timestamp or payload.timestamp
         row: dict[str, Any] = {
             "tag": known.path,
-            "ts": ms * _MS if ms else message.arrival_us,
+            "ts": ts,
             "quality": quality_of(metric, value),
             "value": value,
         }
         if isinstance(value, str):
             row["value"], row["text"] = None, value
-        elif value is not None and value in (float("inf"), float("-inf")):
-            outcome.faults.append(f"metric {known.name[:200]!r}: its value is infinite")
-            row["value"], row["quality"] = None, 0
         outcome.rows.append(row)
+        if ts > birth.newest_us:
+            birth.newest_us = ts
+        return row
 
     # -- deaths
 
     def _node_death(self, node: _Node, message: Message, payload: Payload) -> list[Outcome]:
         bd_seq = _bd_seq(payload)
-        if not node.births or (bd_seq is not None and node.bd_seq is not None and bd_seq != node.bd_seq):
+        if not node.live or (bd_seq is not None and node.bd_seq is not None and bd_seq != node.bd_seq):
             # the will of an earlier session comes late: the node has been born since
             return [Outcome(message)]
         self.counts["deaths"] += 1
         outcome = Outcome(message)
-        for device in list(node.births):
+        for device in list(node.live):
             # the time in a will is that of the connection's beginning
-            self._stale(node, device, message.arrival_us, outcome)
-        node.former, node.births, node.trusted, node.seq = node.births, {}, False, None
+            self._stale(node, device, message.arrival_us, outcome, message.arrival_us)
+        node.former, node.births, node.trusted, node.seq = node.former | node.births, {}, False, None
         return [outcome]
 
     def _device_death(self, node: _Node, device: str | None, message: Message, payload: Payload) -> list[Outcome]:
-        if device not in node.births:
+        if device not in node.live:
             return [Outcome(message)]
         self.counts["deaths"] += 1
         outcome = Outcome(message)
-        self._stale(node, device, payload.timestamp * _MS if payload.timestamp else message.arrival_us, outcome)
-        node.former = node.former | {device: node.births.pop(device)}
+        self._stale(node, device, _time(payload.timestamp) or message.arrival_us, outcome, message.arrival_us)
+        if device in node.births:
+            node.former = node.former | {device: node.births.pop(device)}
         return [outcome]
 
-    def _stale(self, node: _Node, device: str | None, ts: int, outcome: Outcome) -> None:
-        for known in node.births[device].by_name.values():
-            if known.path is not None and not known.name.startswith("Node Control/"):
-                self.counts["stale"] += 1
-                outcome.rows.append({"tag": known.path, "ts": ts, "value": None, "quality": STALE})
+    def _stale(self, node: _Node, device: str | None, ts: int, outcome: Outcome, arrival_us: int) -> None:
+        birth = node.live.pop(device)
+        node.died_us[device] = ts = self._after(birth, ts, arrival_us)
+        self.changed.add((node.group, node.name))
+        for known in birth.by_name.values():
+            self._stale_metric(known, ts, outcome)
+
+    def _gone(self, node: _Node, device: str | None, payload: Payload) -> list[_Metric]:
+        """The metrics that lived, and that a new birth does not have; the paths of what it does not have may be others' from now on."""
+        names = {metric.name for metric in payload.metrics}
+        lived = node.live.get(device)
+        for birth in (node.births.get(device) or node.former.get(device), lived):
+            for known in birth.by_name.values() if birth is not None else ():
+                owner = (node.group, node.name, device, known.name)
+                if known.name not in names and known.path is not None and self._owners.get(known.path) == owner:
+                    del self._owners[known.path]
+        return [known for known in lived.by_name.values() if known.name not in names] if lived is not None else []
+
+    def _stale_metric(self, known: _Metric, ts: int, outcome: Outcome) -> None:
+        if known.path is not None and not known.name.startswith(_CONTROLS):
+            self.counts["stale"] += 1
+            outcome.rows.append({"tag": known.path, "ts": ts, "value": None, "quality": STALE})
+
+    @staticmethod
+    def _after(birth: _Birth, ts: int, arrival_us: int) -> int:
+        """Later than its samples: a death before the last of them would leave that one standing."""
+        return max(ts, birth.newest_us + 1) if birth.newest_us < arrival_us + _AHEAD_US else ts
 
     # -- what waits for a birth
 
@@ -343,6 +420,8 @@ class SparkplugState:
         return "/".join(level for level in _ILLEGAL.sub("_", filled).split("/") if level)
 
     def _collision(self, path: str, owner: tuple[str, str, str | None, str]) -> str | None:
+        if len(self._owners) >= MAX_METRICS and path not in self._owners:
+            return f"{MAX_METRICS} metrics are known; no more can be"
         known = self._owners.setdefault(path, owner)
         return None if known == owner else f"its tag {path!r} is that of metric {known[3]!r} of {known[0]}/{known[1]}/{known[2] or ''}"
 
@@ -357,8 +436,8 @@ class SparkplugState:
             "bd_seq": node.bd_seq,
             "births": [
                 {"device": device, "metrics": [[m.name, m.datatype, m.path, alias_of.get(m.name)] for m in birth.by_name.values()]}
-                for device, birth in node.births.items()
-                for alias_of in [{known.name: alias for alias, known in birth.by_alias.items()}]
+                for device, birth in node.live.items()
+                for alias_of in [{known.name: alias for alias, known in birth.by_alias.items() if known is not None}]
             ],
         }
 
@@ -373,7 +452,7 @@ class SparkplugState:
                     birth.by_alias[alias] = known
                 if path is not None:
                     self._owners.setdefault(path, (node.group, node.name, found["device"], name))
-            node.former[found["device"]] = birth
+            node.former[found["device"]] = node.live[found["device"]] = birth
         self._nodes[node.group, node.name] = node
 
 
@@ -401,7 +480,9 @@ def _definition(path: str, metric: Payload.Metric) -> TagDefinition:
     if metric.HasField("properties"):
         for key, found in zip(metric.properties.keys, metric.properties.values, strict=False):
             form = found.WhichOneof("value")
-            if form == "string_value" and "\x00" not in found.string_value:
+            if not isinstance(key, str):
+                continue
+            if form == "string_value" and isinstance(found.string_value, str) and "\x00" not in found.string_value:
                 if key.lower() in ("engunit", "engunits", "units", "unit"):
                     known["unit"] = found.string_value[:MAX_UNIT]
                 elif key.lower() in ("description", "documentation", "tooltip"):
@@ -416,3 +497,8 @@ def _definition(path: str, metric: Payload.Metric) -> TagDefinition:
     if "low" in known and "high" in known and known["low"] > known["high"]:
         del known["low"], known["high"]
     return TagDefinition(**known)
+
+
+def _time(ms: int) -> int | None:
+    """µs of a payload's ms; None where they are none, or out of the time that a sample can have."""
+    return ms * _MS if ms and EARLIEST_US <= ms * _MS < LATEST_US else None

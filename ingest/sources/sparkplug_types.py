@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from historian.ingest.sources.mqtt_values import MAX_TEXT
 from historian.schema.catalogue import Kind
 from historian.schema.samples import BAD, GOOD, MAX_INT, MAX_QUALITY, UNCERTAIN
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from historian.ingest.sources.sparkplug_b_pb2 import Payload
 
 _SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}
-_UNSIGNED = frozenset({5, 6, 7, 8})
+_UNSIGNED = {5: 8, 6: 16, 7: 32, 8: 64}
 _FLOATS = frozenset({9, 10})
 _BOOLEAN = 11
 _DATE_TIME = 13
@@ -39,8 +41,8 @@ def kind_of(datatype: int) -> Kind | None:
 
 
 def value_of(metric: Payload.Metric | Payload.PropertyValue, datatype: int) -> float | str | None:
-    """A number, true and false as 1 and 0, or text; None where there is none. Raises ValueError for an integer that float64 does not have, or another form of value than
-    the type says."""
+    """A number, true and false as 1 and 0, or text; None where there is none. Raises ValueError for what its tag cannot hold: an integer that float64 does not have,
+    an infinity, a text that cannot be kept, another form of value than the type says."""
     if metric.is_null:
         return None
     form = metric.WhichOneof("value")
@@ -49,15 +51,19 @@ def value_of(metric: Payload.Metric | Payload.PropertyValue, datatype: int) -> f
     if datatype in _TEXTS:
         if form != "string_value":
             raise ValueError(f"its value is no text but {form}")
-        return str(metric.string_value)
+        return _text(metric.string_value)
     if form not in ("int_value", "long_value", "float_value", "double_value", "boolean_value"):
         raise ValueError(f"its value is no number but {form}")
     number = getattr(metric, form)
     if datatype == _BOOLEAN:
         return 1.0 if number else 0.0
+    if math.isinf(number):
+        raise ValueError("its value is infinite")
     if datatype in _FLOATS:
         return float(number)
-    whole = int(number)
+    whole = int(number) if number == number else 0
+    if whole != number:
+        raise ValueError(f"its value is {number}, and its type is an integer's")
     bits = _SIGNED.get(datatype)
     if bits is not None and form in ("int_value", "long_value"):
         # signed integers travel in unsigned fields, of 32 or 64 bits, in two's complement
@@ -68,6 +74,8 @@ def value_of(metric: Payload.Metric | Payload.PropertyValue, datatype: int) -> f
             width = bits
         if whole >> (width - 1):
             whole -= 1 << width
+    elif bits is None and whole >> _UNSIGNED.get(datatype, 64):
+        raise ValueError(f"its value is {whole}, which its type does not have")
     if abs(whole) > MAX_INT:
         raise ValueError(f"{whole} lies beyond ±2^53, where float64 is no longer exact")
     return float(whole)
@@ -84,3 +92,14 @@ def quality_of(metric: Payload.Metric, value: float | str | None) -> int:
     if value is None or value != value:
         return given if given < UNCERTAIN else BAD
     return given
+
+
+def _text(text: str | bytes) -> str:
+    # protobuf gives what is not UTF-8 as it came
+    if isinstance(text, bytes):
+        raise ValueError("its text is not UTF-8")
+    if "\x00" in text:
+        raise ValueError("its text has a NUL character, which the database cannot keep")
+    if len(text) > MAX_TEXT // 4 and len(text.encode()) > MAX_TEXT:
+        raise ValueError(f"its text has more than {MAX_TEXT} bytes")
+    return text
