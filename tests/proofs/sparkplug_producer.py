@@ -95,7 +95,8 @@ class EdgeNode:
             us, value = self._newest[tag]
             metrics += metric(double(value), _DOUBLE, us // 1000, name=name, alias=tag)
         self._seq = 0
-        self._send("NBIRTH", metrics, _now_ms())
+        # no later than its values: of one that is older than the birth, the historian has the tag good from the birth on with one more sample
+        self._send("NBIRTH", metrics, min(us for us, _ in self._newest) // 1000)
         self.births += 1
 
     def data(self, number: int) -> None:

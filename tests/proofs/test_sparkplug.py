@@ -12,7 +12,6 @@ from proofs.mqtt_worker import listening, mosquitto
 from proofs.production import Production
 from proofs.proxy import Proxy
 
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = f"""
