@@ -59,9 +59,14 @@ class WorkerIntake:
 
     async def put(self, samples: PathSamples, settled: Settled | None = None) -> None:
         """See `Intake.put`."""
-        self.waiting = True
-        await self._messages.room(len(samples))
-        self.waiting = False
+        if not self._messages.has_room(len(samples)):
+            # what the filters hold may be all that there is no room for
+            self._take(self._filters.flush())
+            self.waiting = True
+            try:
+                await self._messages.room(len(samples))
+            finally:
+                self.waiting = False
         number = self._messages.open(len(samples), settled)
         if not len(samples):
             return

@@ -26,9 +26,13 @@ class Messages:
     def __len__(self) -> int:
         return len(self._left)
 
+    def has_room(self, samples: int) -> bool:
+        """Whether so many more may be taken; one message is always let in, however large."""
+        return not self._left or (self.samples + samples <= self._max_samples and len(self._left) < self._max_messages)
+
     async def room(self, samples: int) -> None:
-        """Wait until so many more may be taken; one message is always let in, however large."""
-        while self._left and (self.samples + samples > self._max_samples or len(self._left) >= self._max_messages):
+        """Wait until so many more may be taken."""
+        while not self.has_room(samples):
             self._room.clear()
             await self._room.wait()
 

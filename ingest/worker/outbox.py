@@ -1,8 +1,9 @@
 """Delivery: batches go upstream, or into the spool while upstream is away; what can never be taken goes into the dead-letter file.
 
-Promise. A batch's samples are settled once they are committed upstream, or on disk in the spool or among the dead letters. A batch that was sent and not answered
-keeps its seq in the spool, so that it counts once however the first try ended. Of two samples at one (tag, ts) the later stays the later: live batches do not wait
-for the backlog, but a sample that is not newer than what the backlog has of its tag queues behind it.
+Promise. A batch's samples are settled once they are committed upstream, or on disk in the spool or among the dead letters, and all batches before it are too. A batch
+that was sent and not answered keeps its seq in the spool, so that it counts once however the first try ended. Of two samples at one (tag, ts) the later stays the later:
+live batches do not wait for the backlog, but a sample that is not newer than what the backlog has of its tag queues behind it; and where an earlier batch is written
+later than one behind it, because its first try failed, what it would undo of that one is written once more. Until then that one is not settled.
 
 When the spool is full, or the dead-letter files are, batches wait here, the intake fills up, and the source takes nothing more.
 """
@@ -12,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from historian.ingest.backoff import Backoff
 from historian.ingest.path_samples import PathSamples
+from historian.ingest.spool.newest import Newest
 from historian.ingest.spool.spool import Spool
 from historian.ingest.worker.dead_letters import DeadLetters
 from historian.ingest.worker.upstream import Upstream
@@ -37,7 +40,7 @@ from historian.schema.errors import (
     Unavailable,
     UnknownTag,
 )
-from historian.schema.samples import Int64s
+from historian.schema.samples import Bools, Int64s
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ _SPARE_SEQS = 50_000
 #: of the backlog, on their way at a time: live batches share the way
 _REPLAYED_AT_ONCE = 4
 _MAX_CONFLICTS = 5
+_FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -69,11 +73,12 @@ class _Parcel:
     seq: int
     samples: PathSamples
     message: Int64s
-    #: to the spool at once: what it is not newer than waits there
-    behind: bool = False
-    delivered: bool = False
+    #: to the spool at once: upstream is away, or what it is not newer than waits there
+    queues: bool = False
+    #: of batches before it, which were written after it was sent
+    overtaking: list[PathSamples] = field(default_factory=list)
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
-    sending: asyncio.Task[None] | None = None
+    sending: asyncio.Task[bool] | None = None
 
 
 class Outbox:
@@ -92,14 +97,18 @@ class Outbox:
         self._changed = asyncio.Event()
         self._seqs = (0, 0)
         self._appending = asyncio.Lock()
+        self._reserving = asyncio.Lock()
         self._definitions: dict[str, TagDefinition] = {}
         self._defined: dict[str, TagDefinition] = {}
         self._away = True
-        self._stopping = False
+        self._stop = asyncio.Event()
         #: set once upstream has been tried: until then nobody knows whether it is there
         self.tried = asyncio.Event()
         self._trouble: HistorianError | None = None
-        self._full = ""
+        #: who waits for room, and for which, in words
+        self._full: dict[object, str] = {}
+        #: a batch could not be kept when the worker stopped: those after it are not settled either, so that their origin sends them in their order
+        self._gap = False
         self.failed: BaseException | None = None
         self._broken = asyncio.Event()
         self.counts = OutboxCounts()
@@ -120,7 +129,7 @@ class Outbox:
     @property
     def trouble(self) -> str:
         """In words, what keeps batches from upstream, or from disk."""
-        return self._full or (str(self._trouble) if self._trouble is not None and self._away else "")
+        return next(iter(self._full.values()), "") or (str(self._trouble) if self._trouble is not None and self._away else "")
 
     @property
     def busy(self) -> bool:
@@ -144,15 +153,15 @@ class Outbox:
 
     async def prepare(self) -> None:
         """What has to be done before `start`, which cannot wait."""
-        pause = Backoff(0.1, _LONGEST_PAUSE_S)
+        pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while self._seqs[0] + _SPARE_SEQS >= self._seqs[1]:
             try:
                 await self._reserve(0)
             except Busy as error:
-                self.is_full(str(error))
+                self.is_full(self, str(error))
                 await asyncio.sleep(pause.next())
             else:
-                self.is_full("")
+                self.is_full(self, "")
         if self._definitions and not self._away:
             try:
                 await self._define()
@@ -164,10 +173,10 @@ class Outbox:
         if self._spool.batches and not self._away:
             behind = self._spool.behind(samples)
             if behind.any():
-                self._start(_Parcel(self._seq(), samples.take(behind), message[behind], behind=True))
+                self._start(_Parcel(self._seq(), samples.take(behind), message[behind], queues=True))
                 samples, message = samples.take(~behind), message[~behind]
         if len(samples):
-            self._start(_Parcel(self._seq(), samples, message))
+            self._start(_Parcel(self._seq(), samples, message, queues=self._away))
 
     def _start(self, parcel: _Parcel) -> None:
         self._flight.append(parcel)
@@ -183,71 +192,82 @@ class Outbox:
         self._changed.set()
 
     async def _see_through(self, parcel: _Parcel) -> None:
-        await self._send_or_store(parcel)
-        parcel.resolved.set()
-        # one that was delivered is kept until those before it are safe: they may have to be put in order yet
-        while self._flight and self._flight[0].resolved.is_set():
-            self._flight.popleft()
-        self._changed.set()
-
-    async def _send_or_store(self, parcel: _Parcel) -> None:
-        pause = Backoff(0.1, _LONGEST_PAUSE_S)
-        while True:
-            if not self._away and not parcel.behind:
-                parcel.sending = asyncio.ensure_future(self._deliver(parcel.seq, parcel.samples))
-                try:
-                    await asyncio.wait({parcel.sending})
-                    parcel.sending.result()
-                except _LATER as error:
-                    self._went_away(error)
-                except asyncio.CancelledError:
-                    if not self._stopping:
-                        raise
-                    self._away = True
-                else:
-                    parcel.delivered = True
-                    self._settle(parcel.message)
-                    self.counts.delivered += len(parcel.samples)
-                    await self._put_behind(parcel)
-                    return
-            try:
-                await self._store_in_turn(parcel)
-            except Busy as error:
-                self.is_full(str(error))
-                if self._stopping:
-                    # its messages are not settled: their origin has them still
-                    return
-                await asyncio.sleep(pause.next())
-            else:
-                self.is_full("")
-                for later in list(self._flight)[self._flight.index(parcel) + 1 :]:
-                    if later.delivered:
-                        await self._put_behind(later)
-                return
-
-    async def _put_behind(self, parcel: _Parcel) -> None:
-        """Of a batch that was delivered: what an earlier one, which has to wait in the spool, would undo is written once more, after it."""
-        if not self._spool.batches:
-            return
-        behind = self._spool.behind(parcel.samples)
-        pause = Backoff(0.1, _LONGEST_PAUSE_S)
-        while behind.any():
-            try:
-                return await self._append(self._seq(), parcel.samples.take(behind))
-            except Busy as error:
-                self.is_full(str(error))
-                if self._stopping:
-                    return
-                await asyncio.sleep(pause.next())
-
-    async def _store_in_turn(self, parcel: _Parcel) -> None:
-        """Into the spool, after all batches before this one are safe. Raises Busy."""
+        outcome = None if parcel.queues or self._stop.is_set() else await self._try(parcel, parcel.seq, parcel.samples)
+        in_order = outcome is True
         for earlier in list(self._flight):
             if earlier is parcel:
                 break
             await earlier.resolved.wait()
-        await self._append(parcel.seq, parcel.samples)
-        self._settle(parcel.message)
+        safe = outcome is not None or await self._keep(parcel, parcel.seq, parcel.samples)
+        if safe and parcel.overtaking and (undone := _undone(parcel)).any():
+            in_order = False
+            safe = await self._keep(parcel, None, parcel.samples.take(undone))
+        if not in_order:
+            for later in list(self._flight)[self._flight.index(parcel) + 1 :]:
+                if not later.queues:
+                    later.overtaking.append(parcel.samples)
+        self._gap |= not safe
+        if not self._gap:
+            self._settle(parcel.message)
+        parcel.resolved.set()
+        while self._flight and self._flight[0].resolved.is_set():
+            self._flight.popleft()
+        self._changed.set()
+
+    async def _try(self, parcel: _Parcel, seq: int, samples: PathSamples) -> bool | None:
+        """Deliver it. Returns None if upstream is away, otherwise what `_deliver` does."""
+        parcel.sending = asyncio.ensure_future(self._deliver(seq, samples))
+        try:
+            await asyncio.wait({parcel.sending})
+            clean = parcel.sending.result()
+        except _LATER as error:
+            self._went_away(error)
+            return None
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                raise
+            return None
+        self.counts.delivered += len(samples)
+        return clean
+
+    async def _keep(self, parcel: _Parcel, seq: int | None, samples: PathSamples) -> bool:
+        """Have samples of a batch, before which all are safe, in the spool, or upstream if there is no room and nothing they would overtake. Returns False if the
+        worker stops and neither can be done."""
+        pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        try:
+            while True:
+                try:
+                    if seq is None:
+                        seq = await self._new_seq()
+                    await self._append(seq, samples)
+                    return True
+                except TooLarge as error:
+                    return await self._keep_halves(parcel, samples, str(error))
+                except Busy as error:
+                    self.is_full(parcel, str(error))
+                    if self._stop.is_set():
+                        return False
+                if not self._away and seq is not None and not self._spool.behind(samples).any():
+                    if await self._try(parcel, seq, samples) is not None:
+                        return True
+                    if self._stop.is_set():
+                        return False
+                await self._pause(pause.next())
+        finally:
+            self.is_full(parcel, "")
+
+    async def _keep_halves(self, parcel: _Parcel, samples: PathSamples, reason: str) -> bool:
+        if len(samples) == 1:
+            await self._bury(samples, reason, "too large")
+            return True
+        half = np.arange(len(samples)) < len(samples) // 2
+        return await self._keep(parcel, None, samples.take(half)) and await self._keep(parcel, None, samples.take(~half))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, until the worker is to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _append(self, seq: int, samples: PathSamples) -> None:
         async with self._appending:
@@ -257,10 +277,11 @@ class Outbox:
 
     # -- upstream
 
-    async def _deliver(self, seq: int, samples: PathSamples) -> None:
-        """Have all of a batch committed, but for what upstream will never take. Raises one of _LATER."""
+    async def _deliver(self, seq: int, samples: PathSamples) -> bool:
+        """Have all of a batch committed, but for what upstream will never take. Returns whether it was taken whole, at once: if not, parts of it may have been
+        written after the batches that were sent behind it. Raises one of _LATER."""
         waiting = [(seq, samples)]
-        conflicts = 0
+        conflicts, clean = 0, True
         while waiting:
             number, part = waiting.pop(0)
             try:
@@ -270,30 +291,35 @@ class Outbox:
             except BadSamples as error:
                 faults = {fault.row: f"{fault.column}: {fault.detail}" for fault in error.faults if 0 <= fault.row < len(part)}
                 if not faults:
+                    clean = False
                     waiting[:0] = await self._narrowed(part, str(error))
                     continue
                 bad = np.zeros(len(part), np.bool_)
                 bad[list(faults)] = True
                 await self._bury(part.take(bad), [faults[row] for row in sorted(faults)], "refused upstream")
                 if not bad.all():
-                    waiting.insert(0, (self._seq(), part.take(~bad)))
+                    waiting.insert(0, (await self._new_seq(), part.take(~bad)))
             except Conflict as error:
                 # this seq stands with another content: from another life of this worker, whose spool is gone
                 conflicts += 1
                 if conflicts > _MAX_CONFLICTS:
                     raise Unavailable(f"seqs of producer {self._upstream.producer!r} are in use: {error}") from error
                 await self._reserve(await self._upstream.next_seq())
-                waiting.insert(0, (self._seq(), part))
+                waiting.insert(0, (await self._new_seq(), part))
             except (BadInput, UnknownTag) as error:
-                waiting[:0] = await self._narrowed(part, str(error), whole=not isinstance(error, TooLarge))
+                waiting[:0] = await self._narrowed(part, str(error))
+            else:
+                continue
+            clean = False
+        return clean
 
-    async def _narrowed(self, part: PathSamples, reason: str, *, whole: bool = True) -> list[tuple[int, PathSamples]]:
+    async def _narrowed(self, part: PathSamples, reason: str) -> list[tuple[int, PathSamples]]:
         """A batch that is refused without a row that is at fault, in halves; a sample alone is a dead letter."""
         if len(part) == 1:
             await self._bury(part, reason, "refused upstream")
             return []
         half = np.arange(len(part)) < len(part) // 2
-        return [(self._seq(), part.take(half)), (self._seq(), part.take(~half))]
+        return [(await self._new_seq(), part.take(half)), (await self._new_seq(), part.take(~half))]
 
     async def _bury(self, samples: PathSamples, reasons: str | Sequence[str], kind: str) -> None:
         await until_kept(lambda: self._dead_letters.write(samples, reasons, kind), self.is_full)
@@ -328,13 +354,17 @@ class Outbox:
         self._away, self._trouble = True, error
         self._changed.set()
 
-    def is_full(self, trouble: str) -> None:
-        """Something cannot be kept, in words; or nothing any more."""
-        if trouble and not self._full:
+    def is_full(self, who: object, trouble: str) -> None:
+        """Somebody cannot have something kept, in words; or can again."""
+        before = bool(self._full)
+        if trouble:
+            self._full[who] = trouble
+        else:
+            self._full.pop(who, None)
+        if self._full and not before:
             log.error("nothing more is taken: %s", trouble)
-        elif self._full and not trouble:
+        elif before and not self._full:
             log.info("there is room again")
-        self._full = trouble
 
     def _seq(self) -> int:
         first, end = self._seqs
@@ -343,6 +373,13 @@ class Outbox:
         self._seqs = (first + 1, end)
         return first
 
+    async def _new_seq(self) -> int:
+        """For a part of a batch. Raises Busy if the disk is full."""
+        async with self._reserving:
+            if self._seqs[0] >= self._seqs[1]:
+                await self._reserve(0)
+            return self._seq()
+
     async def _reserve(self, at_least: int) -> None:
         first = await asyncio.to_thread(self._spool.reserve_seqs, _SEQS_AT_ONCE, at_least)
         self._seqs = (first, first + _SEQS_AT_ONCE)
@@ -350,13 +387,13 @@ class Outbox:
     # -- the backlog
 
     async def replay(self) -> None:
-        """Find upstream when it is away, and send the backlog in its order."""
-        pause = Backoff(0.1, _LONGEST_PAUSE_S)
-        while True:
+        """Find upstream when it is away, and send the backlog in its order, until `give_up`."""
+        pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while not self._stop.is_set():
             try:
                 if self._away:
+                    # no reset: an upstream that answers and takes nothing is not asked ten times a second
                     await self._contact()
-                    pause.reset()
                 if self._spool.batches:
                     await self._replay_some()
                     pause.reset()
@@ -368,6 +405,7 @@ class Outbox:
                 continue
             self._changed.clear()
             if not self._away and not self._spool.batches:
+                pause.reset()
                 await self._changed.wait()
 
     async def _contact(self) -> None:
@@ -375,6 +413,8 @@ class Outbox:
         if next_seq > self._seqs[0]:
             await self._reserve(next_seq)
         await self._define()
+        if self._stop.is_set():
+            return
         if self.tried.is_set():
             log.info("upstream is there")
         self._away, self._trouble = False, None
@@ -382,7 +422,7 @@ class Outbox:
         self._changed.set()
 
     async def _replay_some(self) -> None:
-        entries = await asyncio.to_thread(self._spool.read, None, _REPLAYED_AT_ONCE)
+        entries = _independent(await asyncio.to_thread(self._spool.read, None, _REPLAYED_AT_ONCE))
         results = await asyncio.gather(*(self._deliver(seq, samples) for seq, samples in entries), return_exceptions=True)
         for (seq, samples), result in zip(entries, results, strict=True):
             if isinstance(result, BaseException):
@@ -402,30 +442,50 @@ class Outbox:
 
     async def finish(self, grace_s: float) -> None:
         """Have what is on its way delivered, or spooled once the grace is over."""
-        if not self._tasks:
-            return
-        await asyncio.wait(set(self._tasks), timeout=grace_s)
-        self._stopping = True
-        self._away = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace_s)
+        self.give_up()
         while self._tasks:
-            for parcel in self._flight:
-                if parcel.sending is not None:
-                    parcel.sending.cancel()
-            await asyncio.wait(set(self._tasks), timeout=1.0)
+            await asyncio.wait(set(self._tasks))
+
+    def give_up(self) -> None:
+        """Upstream is not waited for any more: what is not delivered by now goes to the spool, and what has no room there is left to its origin."""
+        self._stop.set()
+        self._away = True
+        for parcel in self._flight:
+            if parcel.sending is not None:
+                parcel.sending.cancel()
 
 
-async def until_kept(keep: Callable[[], object], told: Callable[[str], None]) -> None:
+def _undone(parcel: _Parcel) -> Bools:
+    """bool[n]: the samples that what was written after them may have undone."""
+    newest = Newest()
+    for samples in parcel.overtaking:
+        newest.note(samples)
+    return newest.behind(parcel.samples)
+
+
+def _independent(entries: Sequence[tuple[int, PathSamples]]) -> Sequence[tuple[int, PathSamples]]:
+    """The first of these, of which none has a tag at a time that an earlier one has too: should one fail and one behind it be committed, nothing is out of order."""
+    newest = Newest()
+    for n, (_, samples) in enumerate(entries):
+        if newest.behind(samples).any():
+            return entries[:n]
+        newest.note(samples)
+    return entries
+
+
+async def until_kept(keep: Callable[[], Awaitable[object]], told: Callable[[object, str], None]) -> None:
     """Write to the dead-letter file, however long somebody takes to make room there."""
-    pause = Backoff(0.1, _LONGEST_PAUSE_S)
-    full = False
-    while True:
-        try:
-            await keep()  # type: ignore[misc]
-        except Busy as error:
-            full = True
-            told(str(error))
-            await asyncio.sleep(pause.next())
-        else:
-            if full:
-                told("")
-            return
+    pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+    try:
+        while True:
+            try:
+                await keep()
+            except Busy as error:
+                told(keep, str(error))
+                await asyncio.sleep(pause.next())
+            else:
+                return
+    finally:
+        told(keep, "")

@@ -28,7 +28,7 @@ from historian.ingest.worker.upstream import Upstream
 log = logging.getLogger(__name__)
 
 #: for what is on its way, when the worker stops
-_GRACE_S = 5.0
+_GRACE_S = 4.0
 
 Connect = Callable[[str], Upstream]
 
@@ -97,6 +97,10 @@ class Worker:
                         part.result()
                         raise RuntimeError(f"the worker's {name} ended by itself")
                 await self._finish(parts, intake, outbox)
+            except Exception:
+                outbox.give_up()
+                await outbox.finish(0)
+                raise
             finally:
                 for part in parts.values():
                     part.cancel()
@@ -108,8 +112,12 @@ class Worker:
         await asyncio.gather(parts["source"], return_exceptions=True)
         parts["filters"].cancel()
         intake.close()
+        # a worker that has not reached upstream yet spools
         outbox.tried.set()
         await asyncio.wait({parts["batches"]}, timeout=_GRACE_S)
+        if not parts["batches"].done():
+            outbox.give_up()
+            await asyncio.wait({parts["batches"]}, timeout=_GRACE_S)
         await outbox.finish(_GRACE_S)
 
     def _describe(
