@@ -76,7 +76,7 @@ async def all_delivered(link: IngestLink, seqs: range) -> list[bool]:
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nothing tells of it
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -116,6 +116,22 @@ async def test_more_than_may_wait_is_refused_and_what_waits_is_committed(pool: P
     await writer.close()
 
 
+async def test_a_database_that_hangs_is_told_of_and_the_batch_counts_once(pool: Pool, tag: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("historian.ingest.batching._HANGS_S", 0.2)
+    writer = Writer(pool)
+    batcher = Batcher(writer, patience_s=0.1)
+    batcher.start()
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM historian.snapshot WHERE tag_id = $1 FOR UPDATE", tag)
+        with pytest.raises(Unavailable, match="has not answered"):
+            await batcher.submit(batch("p", 0, tag))
+    receipts = [await batcher.submit(batch("p", 0, tag)) for _ in range(2)]
+    assert receipts[1].replayed
+    assert await pool.fetchval("SELECT count(*) FROM historian.sample") == 1
+    await batcher.close()
+    await writer.close()
+
+
 async def test_close_commits_what_waits_and_refuses_more(pool: Pool, tag: int) -> None:
     writer = Writer(pool)
     batcher = Batcher(writer, batch_rows=1)

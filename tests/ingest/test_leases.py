@@ -30,7 +30,7 @@ async def leases(source: Pool | str) -> AsyncIterator[Leases]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nothing tells of it
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -99,7 +99,7 @@ async def test_a_lost_keeper_is_replaced_and_its_leases_are_held_again(database:
         was = await holder(pool)
         await end_keepers(database)
         async with asyncio.timeout(20):
-            while await holder(pool) in (was, None):  # noqa: ASYNC110 - nothing tells of it
+            while await holder(pool) in (was, None):
                 await asyncio.sleep(0.01)
             await lease.wait_held()
         assert not lease.lost.is_set()

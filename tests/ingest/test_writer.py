@@ -258,7 +258,7 @@ async def test_a_write_that_waits_long_for_an_earlier_one_lets_go_and_comes_afte
     open_transactions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL"
     async with asyncio.timeout(30):
         # it enters the ledger, appends, waits, and rolls back
-        while writer.counts.begun_again == 0 or await pool.fetchval(open_transactions):  # noqa: ASYNC110 - nobody tells
+        while writer.counts.begun_again == 0 or await pool.fetchval(open_transactions):
             await asyncio.sleep(0)
     assert not later.done()
     await writer.write([Batch("p", 1, samples_of([(tag, START + 2, 2.0)]))])

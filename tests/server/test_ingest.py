@@ -393,7 +393,7 @@ async def test_what_a_refused_or_cut_off_producer_held_is_given_back(producers: 
         producer.ws._response.connection.transport.abort()
     services = server.services
     async with asyncio.timeout(20):
-        while services.ingests.counts.connections or services.bodies.held or len(services.ingests.leases):  # noqa: ASYNC110 - nothing tells of it
+        while services.ingests.counts.connections or services.bodies.held or len(services.ingests.leases):
             await asyncio.sleep(0.01)
     assert services.ingests.counts.in_flight == services.unpacked.held == 0
     assert not services.ingests._pending

@@ -52,6 +52,6 @@ async def test_a_tag_that_another_process_made_is_heard_of(server: Server, pool:
     before = server.services.catalogue.revision
     await Catalogue(pool).ensure({"other/process": "float"})
     async with asyncio.timeout(20):
-        while server.services.catalogue.revision == before:  # noqa: ASYNC110 - nothing else tells of it
+        while server.services.catalogue.revision == before:
             await asyncio.sleep(0.05)
     assert server.services.catalogue.get("other/process") is not None

@@ -28,7 +28,7 @@ DEADLINE_S = 30.0
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until this is so."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what it waits for is in another process, or in counters
+        while not condition():
             await asyncio.sleep(0.01)
 
 
