@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 #: rows that are worth a transaction which has to wait for an earlier one: fewer are quicker together with those that come meanwhile
 _WORTH_AHEAD = 5000
+
+#: A write that takes longer hangs: a connection to a server that stands still breaks only after many minutes. Far more than the largest batch takes.
+_HANGS_S = 120.0
 
 #: first and longest pause between two tries while the database is away
 _PAUSE_S = 0.05
@@ -193,7 +197,7 @@ class Batcher:
         pause = _PAUSE_S
         while True:
             try:
-                answers = await self._writer.write(batches, after=[one for one in after if not one.done()])
+                answers = await self._answered(batches, after)
             except Unavailable as error:
                 if not self._away:
                     # once, not at each try of each lane
@@ -208,6 +212,22 @@ class Batcher:
                 return answers
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _answered(self, batches: list[Batch], after: Sequence[asyncio.Future[None]]) -> list[Receipt | Conflict]:
+        """Write them. Raises Unavailable for a database that does not answer."""
+        writing = asyncio.ensure_future(self._writer.write(batches, after=[one for one in after if not one.done()]))
+        try:
+            # who waits without limit has nobody to tell
+            await asyncio.wait({writing}, timeout=None if self._patience_s == math.inf else _HANGS_S)
+        except asyncio.CancelledError:
+            writing.cancel()
+            raise
+        if writing.done():
+            return writing.result()
+        # it may hang in its rollback too: let it, its connection is the database's to end
+        writing.cancel()
+        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        raise Unavailable(f"the database has not answered for {_HANGS_S:g} s")
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
