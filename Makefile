@@ -52,6 +52,7 @@ web: install ## the trend page: compiler, unit tests, and a fresh build of it
 .PHONY: unit
 unit: install ## pytest; PYTEST_ARGS='tests/embedded -x', HISTORIAN_TEST_DSN=… for another server
 	PYTHON=$(BIN)/python scripts/browser
+	scripts/broker
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: format
