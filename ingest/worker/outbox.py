@@ -308,6 +308,9 @@ class Outbox:
                 waiting.insert(0, (await self._new_seq(), part))
             except (BadInput, UnknownTag) as error:
                 waiting[:0] = await self._narrowed(part, str(error))
+            except HistorianError as error:
+                # the server's own fault, and none of the batch's: it may be mended
+                raise Unavailable(str(error)) from error
             else:
                 continue
             clean = False

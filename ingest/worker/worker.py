@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 #: for what is on its way, when the worker stops
 _GRACE_S = 4.0
 
+#: of a source's further figures those that go down too
+_GAUGES = frozenset({"unacknowledged", "waiting", "held", "nodes", "nodes_left_out", "history_open", "files_unsettled"})
+
 Connect = Callable[[str], Upstream]
 
 
@@ -164,7 +167,8 @@ class Worker:
             "filtered_samples": ("Samples left out by exception reporting and compression", filters.counts.left_out),
         }
         for name, value in source.more.items():
-            figures[f"source_{name}"] = ("Of this kind of source", value)
+            if name not in _GAUGES:
+                figures[f"source_{name}"] = ("Of this kind of source", value)
         return figures
 
     def _gauges(self, spool: Spool, messages: Messages) -> dict[str, tuple[str, float]]:
@@ -175,4 +179,5 @@ class Worker:
             "spool_batches": ("Batches in the spool", spool.batches),
             "spool_samples": ("Samples in the spool", spool.samples),
             "spool_bytes": ("Bytes of the spool", spool.bytes),
+            **{f"source_{name}": ("Of this kind of source", value) for name, value in self._source.counts.more.items() if name in _GAUGES},
         }
