@@ -32,7 +32,7 @@ app = typer.Typer(
 #: what a clock that is wrong makes: live sources bring nothing from far ahead, files may
 _LIVE_FUTURE_S = 3600.0
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Configuration: [worker], the table of the source, [[filter]].")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help=r"Configuration: \[worker], the table of the source, and filters.")]
 Url = Annotated[str | None, typer.Option(help="The historian server to deliver to.", show_default="HISTORIAN_URL, or the local one")]
 Dsn = Annotated[str | None, typer.Option(help="Write into this database instead, without a server in between.")]
 Directory = Annotated[
@@ -292,6 +292,9 @@ def _browse(path: Path) -> None:
 
     configuration = load(path, "opcua", {})
     found = asyncio.run(_module("opcua").browse(_source_config("opcua", configuration)))
+    if not found:
+        typer.echo(f"no node: look at root, include and exclude of [[opcua.browse]] in {path}; without them every variable is shown")
+        return
     table = Table(box=None, pad_edge=False)
     for name in ("tag", "node", "type", "kind", "access", "history"):
         table.add_column(name)
