@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 #: samples that are put at a time
 _PUT_SAMPLES = 5000
+_TICK_S = 0.5
 _BOOLEAN = 11
 
 _Level = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^/+#\x00-\x1f]+$")]
@@ -41,6 +42,8 @@ class SparkplugConfig(MqttConnectionConfig):
     host_id: _Level | None = None
     #: ask nodes to be born again where that is needed; false for a worker that may only listen
     rebirth: bool = True
+    #: how long data wait for a birth, unacknowledged, before they go to the dead-letter file
+    birth_wait_s: float = Field(60.0, gt=0, le=3600)
 
     @field_validator("tag")
     @classmethod
@@ -64,6 +67,7 @@ class SparkplugSource:
         self._state = SparkplugState(config.tag)
         self._connection: MqttConnection | None = None
         self._online_ms = 0
+        self._handling = False
 
     async def run(self, intake: Intake) -> None:
         """Take samples until cancelled. Raises BadInput for certificates that cannot be read."""
@@ -74,7 +78,11 @@ class SparkplugSource:
         subscriptions = [f"{NAMESPACE}/{group}/#" for group in config.groups or ("+",)]
 
         async def handle(messages: list[Received]) -> None:
-            await self._handle(intake, messages, births)
+            self._handling = True
+            try:
+                await self._handle(intake, messages, births)
+            finally:
+                self._handling = False
 
         self._connection = MqttConnection(
             config,
@@ -86,7 +94,26 @@ class SparkplugSource:
             on_leave=self._say_offline if config.host_id is not None else None,
             state=intake.state_dir / "subscriptions.json",
         )
-        await self._connection.run(handle)
+        tasks = [asyncio.ensure_future(self._connection.run(handle)), asyncio.ensure_future(self._give_up(intake))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _give_up(self, intake: Intake) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            # while something is being put, or there is no connection, no birth can be read
+            if self._handling or not self.counts.connected:
+                continue
+            for outcome in self._state.wait(_TICK_S, self._config.birth_wait_s):
+                self.counts.refused += 1
+                await intake.refuse(_reason(outcome.faults), outcome.message.topic, outcome.message.payload, _after(outcome))
+            self.counts.more.update(self._state.counts)
 
     async def _handle(self, intake: Intake, messages: list[Received], births: Path) -> None:
         rows: list[dict[str, Any]] = []

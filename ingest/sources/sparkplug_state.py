@@ -40,6 +40,7 @@ _ASK_SELDOM_US = 640_000_000
 _AHEAD_US = 3_600_000_000
 _MS = 1000
 _ILLEGAL = re.compile("[+#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NO_BIRTH = "no birth came for it, though one was waited for"
 _CONTROLS = ("Node Control/", "Device Control/")
 
 Token = TypeVar("Token")
@@ -97,6 +98,12 @@ class _Node:
     live: dict[str | None, _Birth] = field(default_factory=dict)
     died_us: dict[str | None, int] = field(default_factory=dict)
     same_session: bool = False
+    #: the first birth of the session: the time in it, and of its arrival
+    session_ms: int = 0
+    session_us: int = 0
+    #: seconds that messages have waited for a birth; True: no more are held
+    waited_s: float = 0.0
+    given_up: bool = False
     seq: int | None = None
     trusted: bool = False
     asked_us: int | None = None
@@ -165,6 +172,8 @@ class SparkplugState:
             return self._device_death(node, device, message, payload)
         if not node.trusted or device not in node.births:
             self._ask(node, message.arrival_us)
+            if node.given_up:
+                return [Outcome(message, faults=[_NO_BIRTH])]
             return self._hold(node, message)
         return [self._data(node, node.births[device], message, payload)]
 
@@ -172,6 +181,19 @@ class SparkplugState:
         """The connection was lost: births may have been missed meanwhile."""
         for node in self._nodes.values():
             node.trusted, node.asked_us, node.pause_us = False, None, _ASK_AGAIN_US
+            node.waited_s, node.given_up = 0.0, False
+
+    def wait(self, seconds: float, longest_s: float) -> list[Outcome]:
+        """So much time went by in which a birth could have come. What has waited longer than `longest_s` is refused, and what comes before the next birth with it:
+        a broker sends only so much that is not acknowledged, and the births of all nodes queue behind it."""
+        refused = []
+        for node in self._nodes.values():
+            node.waited_s = node.waited_s + seconds if node.held else 0.0
+            if node.waited_s > longest_s:
+                node.given_up = True
+                while node.held:
+                    refused.append(self._refused(node.held.popleft(), _NO_BIRTH))
+        return refused
 
     def _check_seq(self, node: _Node, message: Message, payload: Payload) -> None:
         if not payload.HasField("seq"):
@@ -199,6 +221,9 @@ class SparkplugState:
         self.counts["births"] += 1
         bd_seq = _bd_seq(payload)
         node.same_session = bool(node.births or node.former) and node.bd_seq == bd_seq
+        if not node.same_session:
+            node.session_ms, node.session_us = int(payload.timestamp), message.arrival_us
+        node.waited_s, node.given_up = 0.0, False
         # what was born with the session before counts only for what is held from it
         node.former = node.former | node.births
         node.bd_seq, node.births, node.trusted = bd_seq, {}, True
@@ -212,6 +237,7 @@ class SparkplugState:
             self._ask(node, message.arrival_us)
             return [Outcome(message)]
         self.counts["births"] += 1
+        node.waited_s, node.given_up = 0.0, False
         if device in node.births:
             node.former = node.former | {device: node.births[device]}
         outcome = self._birth(node, device, message, payload)
@@ -400,6 +426,9 @@ class SparkplugState:
                 continue
             payload = Payload.FromString(message.payload)
             reason = None if node.same_session else "the node was born anew since, and what its metrics were then is not known"
+            # what the broker sends again may have been sent, and read, in the session before
+            if reason is None and message.dup and (message.arrival_us < node.session_us or payload.timestamp < max(node.session_ms, 1)):
+                reason = "it comes again, and may be of the session before"
             if reason is None and any(not _agree(metric, former, birth) for metric in payload.metrics):
                 reason = "its aliases mean something else in the birth that followed"
             if reason is not None:
@@ -434,6 +463,7 @@ class SparkplugState:
             "group": node.group,
             "node": node.name,
             "bd_seq": node.bd_seq,
+            "session": [node.session_ms, node.session_us],
             "births": [
                 {"device": device, "metrics": [[m.name, m.datatype, m.path, alias_of.get(m.name)] for m in birth.by_name.values()]}
                 for device, birth in node.live.items()
@@ -444,6 +474,7 @@ class SparkplugState:
     def restore(self, kept: dict[str, Any]) -> None:
         """A node as it was in an earlier life: it has to be born again before its data count. Raises KeyError, TypeError, ValueError for what `keep` did not make."""
         node = _Node(str(kept["group"]), str(kept["node"]), bd_seq=kept["bd_seq"])
+        node.session_ms, node.session_us = kept.get("session", (0, 0))
         for found in kept["births"]:
             birth = _Birth()
             for name, datatype, path, alias in found["metrics"]:

@@ -150,6 +150,37 @@ async def test_a_broker_that_is_restarted_costs_no_names(broker: Broker, tmp_pat
             assert 9.0 not in of(intake)
 
 
+async def test_a_broker_that_sends_no_more_until_it_has_acknowledgements_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """Births queue behind the data that wait for them: 20 messages are what mosquitto sends by default."""
+    narrow = Broker(tmp_path / "narrow", options={"max_inflight_messages": 20})
+    try:
+        more = {"protocol": "3.1.1", "birth_wait_s": 1.0}
+        now = time.time_ns() // 10**6
+        async with aiomqtt.Client("127.0.0.1", narrow.port) as client:
+
+            async def publish(kind: str, seq: int, **metric: object) -> None:
+                payload = Payload(timestamp=now + seq, seq=seq)
+                if kind == "NBIRTH":
+                    payload.metrics.add(name="bdSeq", datatype=UINT64, long_value=0)
+                payload.metrics.add(alias=7, **metric)  # type: ignore[arg-type]
+                await client.publish(f"spBv1.0/plant/{kind}/edge", payload.SerializeToString(), qos=1)
+
+            birth = {"name": "Line/Temp", "datatype": DOUBLE, "double_value": 0.5}
+            async with taking(narrow.port, tmp_path / "state", **more) as (_, intake):
+                await publish("NBIRTH", 0, **birth)
+                await until(lambda: 0.5 in of(intake))
+            for seq in range(1, 101):
+                await publish("NDATA", seq, double_value=float(seq))
+            async with taking(narrow.port, tmp_path / "state", **more) as (source, intake):
+                await publish("NBIRTH", 0, **birth)
+                await publish("NDATA", 1, double_value=7.0)
+                await until(lambda: 7.0 in of(intake))
+                assert len(intake.refused) == 100
+                assert source.counts.more["held"] == 0
+    finally:
+        narrow.stop()
+
+
 async def test_bad_payloads_are_kept_and_the_next_are_taken(broker: Broker, tmp_path: Path) -> None:  # noqa: F811
     async with taking(broker.port, tmp_path / "state", groups=["plant"]) as (_, intake), edge_node(broker.port) as node:
         await node._client.publish("spBv1.0/plant/NDATA/edge", b"\xff\xff\xff")

@@ -226,6 +226,42 @@ def test_what_is_delivered_a_second_time_is_no_gap() -> None:
     assert state.rebirths == []
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_data_of_the_session_before_that_come_again_are_not_read_with_the_aliases_of_this_one(restarted: bool) -> None:
+    state, node = SparkplugState(), EdgeNode()
+    state.feed(node.birth({"a": (1, DOUBLE, 1.0)}))
+    old = node.data({1: 100.0}, MS - 1)
+    state.feed(old)
+    node.bd_seq += 1
+    birth = node.birth({"b": (1, DOUBLE, 2.0)})
+    state.feed(birth)
+    new = node.data({1: 200.0})
+    state.feed(new)
+    # the connection, or the worker, goes before the broker has the acknowledgements
+    if restarted:
+        kept, state = state.keep(("plant", "edge")), SparkplugState()
+        state.restore(kept)
+    else:
+        state.distrust()
+    found: list[Outcome] = []
+    for message in (old, new, birth):
+        arrival = node.arrival + 1000 if restarted else message.arrival_us
+        found += state.feed(Message(message.topic, message.payload, arrival, True))
+    assert {(tag, value) for tag, _, value, _ in rows(found) if value is not None} == {("plant/edge/b", 200.0), ("plant/edge/b", 2.0)}
+    assert [outcome.faults for outcome in found if outcome.faults] == [["it comes again, and may be of the session before"]]
+
+
+def test_what_waits_too_long_for_a_birth_is_refused_until_one_comes() -> None:
+    state, node = SparkplugState(), EdgeNode()
+    state.feed(node.data({1: 1.0}))
+    assert state.wait(60, 60) == []
+    assert len(state.wait(1, 60)) == 1
+    assert state.counts["held"] == 0
+    assert len(state.feed(node.data({1: 2.0}))[0].faults) == 1
+    state.feed(node.birth({"a": (1, DOUBLE, 1.0)}))
+    assert len(rows(state.feed(node.data({1: 3.0})))) == 1
+
+
 def test_a_restart_keeps_the_births_and_waits_for_the_next() -> None:
     state, node = SparkplugState(), EdgeNode()
     state.feed(node.birth({"a": (1, DOUBLE, 1.0)}))
