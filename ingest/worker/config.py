@@ -16,7 +16,8 @@ from historian.schema.ledger import check_producer
 
 _MB = 1 << 20
 
-Seconds = Annotated[float, Field(gt=0)]
+# in microseconds it still is a time
+Seconds = Annotated[float, Field(gt=0, le=1e11)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -101,8 +102,11 @@ def load(path: Path, kind: str, given: Mapping[str, Any]) -> Configuration:
         # said on the command line: what the file says of either is overruled
         table = {name: value for name, value in table.items() if name not in ("url", "dsn")}
     worker = checked(WorkerConfig, {**table, **{name: value for name, value in given.items() if value is not None}}, f"{path}: worker")
+    tables = document.get("filter", [])
+    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        raise BadInput(f"{path}: filter is a list of tables, [[filter]]")
     try:
-        filters = FilterRules.from_toml(document.get("filter", []))
+        filters = FilterRules.from_toml(tables)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     return Configuration(path, worker, document[kind], filters)

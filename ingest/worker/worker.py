@@ -101,8 +101,10 @@ class Worker:
                         raise RuntimeError(f"the worker's {name} ended by itself")
                 await self._finish(parts, intake, outbox)
             except Exception:
-                outbox.give_up()
-                await outbox.finish(0)
+                if parts["source"].done() and not any(parts[name].done() for name in ("batches", "filters", "outbox", "deliveries")):
+                    await self._finish(parts, intake, outbox)
+                else:
+                    await outbox.finish(0)
                 raise
             finally:
                 for part in parts.values():
