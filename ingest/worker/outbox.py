@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -53,6 +54,8 @@ _SPARE_SEQS = 50_000
 _REPLAYED_AT_ONCE = 4
 _MAX_CONFLICTS = 5
 _FIRST_PAUSE_S = 0.1
+#: that nothing can be kept is logged at most so often
+_TOLD_EVERY_S = 60.0
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -102,6 +105,9 @@ class Outbox:
         self._defined: dict[str, TagDefinition] = {}
         self._away = True
         self._stop = asyncio.Event()
+        #: who waits for room in the spool may try again; one at a time does
+        self._room_made = asyncio.Event()
+        self._told_full_at = -_TOLD_EVERY_S
         #: set once upstream has been tried: until then nobody knows whether it is there
         self.tried = asyncio.Event()
         self._trouble: HistorianError | None = None
@@ -236,6 +242,7 @@ class Outbox:
         pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         try:
             while True:
+                self._room_made.clear()
                 try:
                     if seq is None:
                         seq = await self._new_seq()
@@ -264,10 +271,10 @@ class Outbox:
         return await self._keep(parcel, None, samples.take(half)) and await self._keep(parcel, None, samples.take(~half))
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep, until the worker is to stop."""
+        """Wait for room in the spool, for upstream, or for the stop, but not longer than that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stop.wait()
+                await self._room_made.wait()
 
     async def _append(self, seq: int, samples: PathSamples) -> None:
         async with self._appending:
@@ -359,15 +366,14 @@ class Outbox:
 
     def is_full(self, who: object, trouble: str) -> None:
         """Somebody cannot have something kept, in words; or can again."""
-        before = bool(self._full)
         if trouble:
             self._full[who] = trouble
         else:
             self._full.pop(who, None)
-        if self._full and not before:
-            log.error("nothing more is taken: %s", trouble)
-        elif before and not self._full:
-            log.info("there is room again")
+        # while a full spool is sent, room comes and goes with each batch
+        if trouble and time.monotonic() - self._told_full_at >= _TOLD_EVERY_S:
+            self._told_full_at = time.monotonic()
+            log.error("nothing more is taken for now: %s", trouble)
 
     def _seq(self) -> int:
         first, end = self._seqs
@@ -423,6 +429,7 @@ class Outbox:
         self._away, self._trouble = False, None
         self.tried.set()
         self._changed.set()
+        self._room_made.set()
 
     async def _replay_some(self) -> None:
         entries = _independent(await asyncio.to_thread(self._spool.read, None, _REPLAYED_AT_ONCE))
@@ -434,6 +441,7 @@ class Outbox:
             await asyncio.to_thread(self._spool.done, seq)
             self.counts.replayed += len(samples)
             self._changed.set()
+            self._room_made.set()
 
     async def watch(self) -> None:
         """Raises what a delivery raised that it should not have."""
@@ -454,6 +462,7 @@ class Outbox:
     def give_up(self) -> None:
         """Upstream is not waited for any more: what is not delivered by now goes to the spool, and what has no room there is left to its origin."""
         self._stop.set()
+        self._room_made.set()
         self._away = True
         for parcel in self._flight:
             if parcel.sending is not None:
