@@ -7,6 +7,7 @@ import logging
 import string
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -237,7 +238,11 @@ def _reason(faults: list[str]) -> str:
 def _keep(births: Path, kept: dict[tuple[str, str], dict[str, Any]]) -> None:
     births.mkdir(parents=True, exist_ok=True)
     for (group, node), found in kept.items():
-        file = births / f"{quote(f'{group}/{node}', safe='')[:200]}.json"
+        # names can be longer than a file's, and alike in all that fits
+        name = quote(f"{group}/{node}", safe="")
+        if len(name) > 200:
+            name = f"{name[:150]}-{sha256(name.encode()).hexdigest()[:32]}"
+        file = births / f"{name}.json"
         part = file.with_suffix(".part")
         part.write_bytes(orjson.dumps(found))
         part.replace(file)

@@ -226,9 +226,13 @@ class SparkplugState:
         node.waited_s, node.given_up = 0.0, False
         # what was born with the session before counts only for what is held from it
         node.former = node.former | node.births
-        node.bd_seq, node.births, node.trusted = bd_seq, {}, True
+        node.bd_seq, node.births, node.trusted = bd_seq, {}, not message.dup
         node.seq = int(payload.seq) if payload.HasField("seq") else None
         outcome = self._birth(node, None, message, payload)
+        if message.dup:
+            # of some time ago: there may have been another one since, which is lost
+            self._ask(node, message.arrival_us)
+            return [outcome]
         return [*self._release(node, None), outcome]
 
     def _device_birth(self, node: _Node, device: str | None, message: Message, payload: Payload) -> list[Outcome]:

@@ -200,6 +200,24 @@ async def test_a_host_application_tells_of_its_state(broker: Broker, tmp_path: P
         assert orjson.loads(message.payload)["online"] is False  # type: ignore[arg-type]
 
 
+async def test_nodes_of_long_names_are_each_known_after_a_restart(broker: Broker, tmp_path: Path) -> None:  # noqa: F811
+    names = [f"{'Förderanlage-' * 15}{n}" for n in range(2)]
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        async with taking(broker.port, tmp_path / "state") as (source, _):
+            for name in names:
+                payload = Payload(timestamp=time.time_ns() // 10**6, seq=0)
+                payload.metrics.add(name="bdSeq", datatype=UINT64, long_value=0)
+                payload.metrics.add(name="Temp", alias=1, datatype=DOUBLE, double_value=1.0)
+                await client.publish(f"spBv1.0/plant/NBIRTH/{name}", payload.SerializeToString())
+            await until(lambda: source.counts.more.get("births") == 2)
+            await until(lambda: len(list((tmp_path / "state" / "births").glob("*.json"))) == 2)
+        async with taking(broker.port, tmp_path / "state") as (source, intake):
+            for name in names:
+                await client.publish(f"spBv1.0/plant/NDEATH/{name}", EdgeNode.death(0), qos=1)
+            await until(lambda: source.counts.more.get("deaths") == 2)
+            assert all(intake.of(f"plant/{name}/Temp")[-1][1:] == (None, 24) for name in names)
+
+
 def test_a_wrong_template_is_refused() -> None:
     for tag in ("{group}/{metrik}", "{group}/{node}"):
         with pytest.raises(ValidationError, match="metri"):
