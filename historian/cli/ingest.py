@@ -299,6 +299,8 @@ def _browse(path: Path) -> None:
     for name in ("tag", "node", "type", "kind", "access", "history"):
         table.add_column(name)
     for node in found:
-        table.add_row(node.path, node.node_id, node.data_type, node.kind or "none", ", ".join(node.access), "yes" if node.historizing else "no")
+        table.add_row(
+            node.path, node.node_id, node.data_type, node.kind or "none", ", ".join(node.access), "yes" if node.historizing else "no"
+        )
     Console().print(table)
     typer.echo(f"{len(found)} nodes, {sum(node.kind is not None for node in found)} of them can be tags")
