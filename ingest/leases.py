@@ -121,6 +121,7 @@ class Leases:
         self._trouble: HistorianError | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -140,7 +141,8 @@ class Leases:
             raise
 
     async def close(self) -> None:
-        """Give all leases back, and end the keeper."""
+        """Give all leases back, and end the keeper. None is given out any more."""
+        self._closed = True
         for lease in self._leases.values():
             lease._lose(Conflict(f"the lease of producer {lease.producer!r} was given back: its process stops"))
         self._leases.clear()
@@ -153,6 +155,9 @@ class Leases:
     # -- taking and giving back
 
     async def _acquire(self, producer: str, instance: str, holder: str) -> Lease:
+        if self._closed:
+            # or a keeper would live on that nobody ends
+            raise Unavailable("this process is stopping")
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
         lease = Lease(self, producer, instance, holder)

@@ -138,5 +138,10 @@ async def connect(dsn: str, *, name: str = "historian") -> Connection:
     """One connection outside a pool, set up the same way. Raises Unavailable."""
     with translated():
         conn = await asyncpg.connect(dsn, server_settings=_settings(name))
-        await _prepare(conn)
+        try:
+            await _prepare(conn)
+        except BaseException:
+            # also of one that was cancelled: nobody else knows of the connection
+            conn.terminate()
+            raise
         return conn

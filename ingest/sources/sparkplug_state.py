@@ -226,13 +226,10 @@ class SparkplugState:
         node.waited_s, node.given_up = 0.0, False
         # what was born with the session before counts only for what is held from it
         node.former = node.former | node.births
-        node.bd_seq, node.births, node.trusted = bd_seq, {}, not message.dup
+        node.bd_seq, node.births, node.trusted = bd_seq, {}, True
         node.seq = int(payload.seq) if payload.HasField("seq") else None
         outcome = self._birth(node, None, message, payload)
-        if message.dup:
-            # of some time ago: there may have been another one since, which is lost
-            self._ask(node, message.arrival_us)
-            return [outcome]
+        # Also one that is delivered a second time: a node whose births come again sends them with QoS 1, and then none since is missing.
         return [*self._release(node, None), outcome]
 
     def _device_birth(self, node: _Node, device: str | None, message: Message, payload: Payload) -> list[Outcome]:

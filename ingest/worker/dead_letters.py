@@ -21,8 +21,8 @@ from historian.ingest.path_samples import PathSamples
 from historian.schema.errors import Busy
 
 _FILE_BYTES = 16 << 20
-#: of a message that is kept
-_MAX_PAYLOAD = 256 << 10
+#: written at a time
+_PIECE_BYTES = 1 << 20
 
 
 class DeadLetters:
@@ -33,6 +33,7 @@ class DeadLetters:
         self.directory = directory
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
+        self._whole = False
         self.samples = 0
         self.messages = 0
         self.reasons: Counter[str] = Counter()
@@ -52,7 +53,7 @@ class DeadLetters:
                 {
                     "tag": samples.paths[tag],
                     "ts": _iso(ts),
-                    "value": None if np.isnan(value) else value,
+                    "value": value if np.isfinite(value) else None if np.isnan(value) else str(value),
                     "quality": quality,
                     **({"text": words} if words is not None else {}),
                     "reason": reasons if isinstance(reasons, str) else reasons[n],
@@ -62,16 +63,23 @@ class DeadLetters:
             )
             for n, (tag, ts, value, quality, words) in enumerate(rows)
         ]
-        await self._append(b"".join(lines))
+        piece, size = [], 0
+        for line in lines:
+            piece.append(line)
+            size += len(line)
+            if size >= _PIECE_BYTES:
+                await self._append(b"".join(piece))
+                piece, size = [], 0
+        if piece:
+            await self._append(b"".join(piece))
         self.samples += len(samples)
         self.reasons[kind] += len(samples)
 
     async def refuse(self, reason: str, where: str, payload: bytes, kind: str) -> None:
-        """Keep a message that could not be decoded; of a very large one the beginning. Raises Busy."""
+        """Keep a message that could not be decoded, whole. Raises Busy."""
         line = {
             "where": where,
-            "payload_base64": base64.b64encode(payload[:_MAX_PAYLOAD]).decode(),
-            "payload_bytes": len(payload),
+            "payload_base64": base64.b64encode(payload).decode(),
             "reason": reason,
             "refused_at": _iso(time.time_ns() // 1000),
         }
@@ -97,10 +105,18 @@ class DeadLetters:
 
     def _write(self, lines: bytes) -> None:
         files = self._files()
-        file = files[-1] if files and files[-1].stat().st_size < _FILE_BYTES else None
+        file = files[-1] if files and 0 < files[-1].stat().st_size < _FILE_BYTES else None
+        if file is not None and not self._whole:
+            # a crash may have cut the last line: nothing is written behind half of one
+            with file.open("rb") as last:
+                last.seek(-1, os.SEEK_END)
+                self._whole = last.read(1) == b"\n"
+            file = file if self._whole else None
+        self._whole = True
         fresh = file is None
         if file is None:
-            file = self.directory / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{len(files):06}.jsonl"
+            newest = max((int(name) for name in (known.stem for known in files) if name.isdigit()), default=0)
+            file = self.directory / f"{newest + 1:08}.jsonl"
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
             end = os.fstat(descriptor).st_size

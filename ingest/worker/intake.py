@@ -67,7 +67,7 @@ class WorkerIntake:
                 await self._messages.room(len(samples))
             finally:
                 self.waiting = False
-        number = self._messages.open(len(samples), settled)
+        number = self._messages.open(len(samples), settled, samples.nbytes)
         if not len(samples):
             return
         if self._config.max_past_s is not None or self._config.max_future_s is not None:

@@ -53,6 +53,8 @@ _SPARE_SEQS = 50_000
 #: of the backlog, on their way at a time: live batches share the way
 _REPLAYED_AT_ONCE = 4
 _MAX_CONFLICTS = 5
+#: tries of a batch that upstream cannot take for a fault of its own, before it is looked into
+_OWN_FAULTS = 3
 _FIRST_PAUSE_S = 0.1
 #: that nothing can be kept is logged at most so often
 _TOLD_EVERY_S = 60.0
@@ -111,6 +113,10 @@ class Outbox:
         #: set once upstream has been tried: until then nobody knows whether it is there
         self.tried = asyncio.Event()
         self._trouble: HistorianError | None = None
+        self._told: type[HistorianError] | None = None
+        #: batches that upstream has taken; and of those that it cannot for a fault of its own, how many were taken before, and how often it was tried
+        self._taken = 0
+        self._own_faults: dict[int, tuple[int, int]] = {}
         #: who waits for room, and for which, in words
         self._full: dict[object, str] = {}
         #: a batch could not be kept when the worker stopped: those after it are not settled either, so that their origin sends them in their order
@@ -293,6 +299,8 @@ class Outbox:
             number, part = waiting.pop(0)
             try:
                 await self._upstream.deliver(number, part)
+                self._taken += 1
+                self._is_back()
             except _LATER:
                 raise
             except BadSamples as error:
@@ -316,11 +324,16 @@ class Outbox:
             except (BadInput, UnknownTag) as error:
                 waiting[:0] = await self._narrowed(part, str(error))
             except HistorianError as error:
-                # the server's own fault, and none of the batch's: it may be mended
-                raise Unavailable(str(error)) from error
+                # the server's own fault, as it says: it may be mended, unless it takes others meanwhile and this one never
+                first, tries = self._own_faults.setdefault(seq, (self._taken, 0))
+                self._own_faults[seq] = (first, tries + 1)
+                if tries < _OWN_FAULTS or self._taken == first:
+                    raise Unavailable(str(error)) from error
+                waiting[:0] = await self._narrowed(part, str(error))
             else:
                 continue
             clean = False
+        self._own_faults.pop(seq, None)
         return clean
 
     async def _narrowed(self, part: PathSamples, reason: str) -> list[tuple[int, PathSamples]]:
@@ -356,9 +369,16 @@ class Outbox:
             for half in (tags[: len(tags) // 2], tags[len(tags) // 2 :]):
                 await self._define_some(half)
 
+    def _is_back(self) -> None:
+        if self._told is not None:
+            log.info("upstream takes batches again")
+            self._told = None
+
     def _went_away(self, error: HistorianError) -> None:
-        if not self._away or type(error) is not type(self._trouble):
+        if self._told is not type(error):
+            # once, until a batch is taken: not at each try of one that answers and takes nothing
             log.warning("upstream: %s; batches go to the spool", error)
+            self._told = type(error)
         if not self._away:
             self.counts.away += 1
         self._away, self._trouble = True, error
@@ -424,8 +444,6 @@ class Outbox:
         await self._define()
         if self._stop.is_set():
             return
-        if self.tried.is_set():
-            log.info("upstream is there")
         self._away, self._trouble = False, None
         self.tried.set()
         self._changed.set()

@@ -24,7 +24,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from historian.ingest.files import CHUNK_SAMPLES, Chunk, FileOptions, Plan, examine
+from historian.ingest.files import Chunk, FileOptions, Plan, examine
 from historian.schema.errors import BadInput
 
 T0 = 1_767_225_600_000_000  # 2026-01-01
@@ -426,18 +426,26 @@ def many_rows(path: Path, rows: int, *, first_words: str = "") -> Path:
     return path
 
 
-def test_chunks_are_the_same_however_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Samples in a chunk."""
+    monkeypatch.setattr("historian.ingest.files.plan.CHUNK_SAMPLES", 50_000)
+    return 50_000
+
+
+def test_chunks_are_the_same_however_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_chunks: int) -> None:
     path = many_rows(tmp_path / "a.csv", 60_001)
     plan = examine(path, FileOptions())
     chunks = list(plan.chunks())
     assert [chunk.seq for chunk in chunks] == [0, 1, 2]
-    assert plan.counts == [len(chunk.samples) for chunk in chunks] == [CHUNK_SAMPLES, CHUNK_SAMPLES, 20_002]
+    assert plan.counts == [len(chunk.samples) for chunk in chunks] == [small_chunks, small_chunks, 20_002]
     monkeypatch.setattr("historian.ingest.files.csv._BLOCK_BYTES", 70_000)
     again = examine(path, FileOptions())
     assert again.producer == plan.producer
     assert [chunk.samples for chunk in again.chunks()] == [chunk.samples for chunk in chunks]
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_chunks_that_are_done_are_skipped(tmp_path: Path) -> None:
     plan = examine(many_rows(tmp_path / "a.csv", 60_001), FileOptions())
     whole = list(plan.chunks())
@@ -445,6 +453,7 @@ def test_chunks_that_are_done_are_skipped(tmp_path: Path) -> None:
     assert list(plan.chunks(lambda seq: True)) == []
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_chunk_without_samples_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = [f"{T0 + n},{n if n < 10 or n > 119_990 else ''}\n" for n in range(120_000)]
@@ -490,6 +499,7 @@ def test_a_file_that_comes_back_to_earlier_times_wants_its_chunks_in_order(
     assert plan.in_order is expected
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_file_that_changes_in_between_is_not_sent(tmp_path: Path) -> None:
     path = many_rows(tmp_path / "a.csv", 60_001)
     chunks = examine(path, FileOptions()).chunks()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from historian.ingest.files import Plan, examine
+from historian.ingest.files import CHUNK_SAMPLES, Plan, examine
 from historian.ingest.path_samples import PathSamples
 from historian.ingest.sources import folder_state
 from historian.ingest.sources.folder import FolderConfig, FolderSource
@@ -351,7 +351,7 @@ async def test_a_file_that_the_storage_fails_is_tried_again_and_keeps_no_other_w
 
 
 async def test_a_killed_process_goes_on_with_the_rest(site: Site) -> None:
-    rows = 230_000
+    rows = 4 * CHUNK_SAMPLES + 130_000
     times = pa.array(second(0) + np.arange(rows) * 1000, pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"tag": ["t"] * rows, "time": times, "value": np.arange(rows, dtype=float)}), site.outside / "p")
     (site.outside / "p").rename(site.folder / "p.parquet")
@@ -369,8 +369,8 @@ async def test_a_killed_process_goes_on_with_the_rest(site: Site) -> None:
     intake = site.intake()
     async with site.source(intake):
         await until(lambda: site.names("done") == ["p.parquet"])
-    assert [len(part) for part in intake.parts] == [50_000, 50_000, 30_000]
-    assert np.concatenate([part.value for part in intake.parts]).tolist() == list(range(100_000, rows))
+    assert [len(part) for part in intake.parts] == [CHUNK_SAMPLES, CHUNK_SAMPLES, 130_000]
+    assert (np.concatenate([part.value for part in intake.parts]) == np.arange(2 * CHUNK_SAMPLES, rows)).all()
     assert list((site.state_dir / "progress").iterdir()) == []
 
 
