@@ -22,7 +22,9 @@ from proofs.proxy import Proxy
 
 #: samples of a production
 SAMPLES = int(os.environ.get("PROOF_SAMPLES", "1000000"))
-#: as long as the issue says, instead of as long as a run of all tests allows
+#: of a fast producer in the tests that last: it is not done before all the trouble has come
+SAMPLES_PER_S = 40_000
+#: five minutes of a standing database, instead of as long as a run of all tests allows
 FULL = os.environ.get("PROOFS") == "full"
 #: lines of a worker's `[worker]` table: so little on its way at a time that trouble finds most samples still to come
 FINE = "batch_samples = 2000\nmax_unsettled_samples = 20000"

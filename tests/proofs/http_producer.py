@@ -1,4 +1,4 @@
-"""A producer over HTTP: `python -m proofs.http_producer URL PRODUCER PREFIX SAMPLES [ROWS [AT_ONCE [TIMEOUT_S]]]`.
+"""A producer over HTTP: `python -m proofs.http_producer URL PRODUCER PREFIX SAMPLES [ROWS [AT_ONCE [TIMEOUT_S [SAMPLES_PER_S]]]]`.
 
 It can be killed at any time and started again: GET /v1/producers tells it which of its batches are on disk, and it posts the others, some at a time, each until it is
 answered 200. It ends with 0 when all are. Any answer but 200, 429 and 503 ends it with 1, as does one of these two without Retry-After.
@@ -16,6 +16,7 @@ import aiohttp
 import pyarrow as pa
 
 from historian.ingest.backoff import Backoff
+from proofs.pace import Pace
 from proofs.production import Production
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -48,7 +49,7 @@ async def answered(response: aiohttp.ClientResponse, answers: Counter[str]) -> b
     return False
 
 
-async def produce(url: str, producer: str, production: Production, rows: int, at_once: int, timeout_s: int) -> None:
+async def produce(url: str, producer: str, production: Production, rows: int, at_once: int, timeout_s: int, per_s: int) -> None:
     answers: Counter[str] = Counter()
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     batches = -(-production.samples // rows)
@@ -67,10 +68,12 @@ async def produce(url: str, producer: str, production: Production, rows: int, at
                 await asyncio.sleep(backoff.next())
         print(f"{batches - len(todo)} of {batches} batches are on disk", flush=True)
         waiting = iter(todo)
+        pace = Pace(per_s)
 
         async def post() -> None:
             backoff = Backoff(0.05, 0.5)
             for seq in waiting:
+                await pace.take(rows)
                 data = body(production, seq, rows)
                 headers = {"Historian-Producer": producer, "Historian-Seq": str(seq), "Content-Type": ARROW}
                 while True:
@@ -91,5 +94,5 @@ async def produce(url: str, producer: str, production: Production, rows: int, at
 
 
 if __name__ == "__main__":
-    rows, at_once, timeout_s = [*map(int, sys.argv[5:]), *(2000, 8, 20)[len(sys.argv[5:]) :]]
-    asyncio.run(produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), rows, at_once, timeout_s))
+    rows, at_once, timeout_s, per_s = [*map(int, sys.argv[5:]), *(2000, 8, 20, 0)[len(sys.argv[5:]) :]]
+    asyncio.run(produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), rows, at_once, timeout_s, per_s))

@@ -8,7 +8,7 @@ import pytest
 from processes import Serve
 
 from proofs.databases import Database, assert_exactly_once
-from proofs.harness import SAMPLES, Trouble, behind, producer
+from proofs.harness import SAMPLES, SAMPLES_PER_S, Trouble, behind, producer
 from proofs.production import Production
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -20,7 +20,7 @@ def test_each_sample_streamed_is_there_once_whatever_is_killed_restarted_and_cut
     server = serve(dsn=plant_database.proxied_dsn)
     with (
         behind(server) as (network, url),
-        producer("websocket_producer", tmp_path / "producer.log", url, "mill", "stream", SAMPLES) as streaming,
+        producer("websocket_producer", tmp_path / "producer.log", url, "mill", "stream", SAMPLES, 250, SAMPLES_PER_S) as streaming,
     ):
         trouble = Trouble(plant_database, SAMPLES)
         trouble.with_database_restarts()

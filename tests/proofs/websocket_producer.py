@@ -1,4 +1,4 @@
-"""A fast producer over /v1/ingest: `python -m proofs.websocket_producer URL PRODUCER PREFIX SAMPLES [ROWS]`.
+"""A fast producer over /v1/ingest: `python -m proofs.websocket_producer URL PRODUCER PREFIX SAMPLES [ROWS [SAMPLES_PER_S]]`.
 
 It can be killed at any time and started again: the server tells it which batch is next. It ends with 0 when all of them are on disk.
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 from historian.client import AsyncClient
 from historian.ingest.backoff import Backoff
 from historian.schema.errors import Conflict, Unavailable
+from proofs.pace import Pace
 from proofs.production import Production
 
 
@@ -23,9 +24,9 @@ def table(production: Production, seq: int, rows: int) -> pa.Table:
     return pa.table({"tag": dictionary, "ts": pa.array(ts, pa.timestamp("us", "UTC")), "value": pa.array(value)})
 
 
-async def produce(url: str, producer: str, production: Production, rows: int) -> None:
+async def produce(url: str, producer: str, production: Production, rows: int, per_s: int) -> None:
     batches = -(-production.samples // rows)
-    backoff = Backoff(0.05, 0.5)
+    backoff, pace = Backoff(0.05, 0.5), Pace(per_s)
     async with AsyncClient(url, retry_s=60.0) as client:
         while True:
             try:
@@ -36,6 +37,7 @@ async def produce(url: str, producer: str, production: Production, rows: int) ->
                     first = ranges[0][1] + 1 if ranges else 0
                     print(f"{first} of {batches} batches are on disk", flush=True)
                     for seq in range(first, batches):
+                        await pace.take(rows)
                         await ingest.write(table(production, seq, rows))
                 break
             except (Conflict, Unavailable) as error:
@@ -46,6 +48,5 @@ async def produce(url: str, producer: str, production: Production, rows: int) ->
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), int(sys.argv[5]) if len(sys.argv) > 5 else 250)
-    )
+    rows, per_s = [*map(int, sys.argv[5:]), *(250, 0)[len(sys.argv[5:]) :]]
+    asyncio.run(produce(sys.argv[1], sys.argv[2], Production(sys.argv[3], int(sys.argv[4])), rows, per_s))
