@@ -11,7 +11,7 @@ The transaction, in this order, which is the same in every writer, so that none 
    here on nobody else writes these tags. If another process has overtaken a sample of step 2, roll back and begin again without that step;
 4. the other samples: newer than their tag's newest are appended, the rest replace what stands at their (tag, ts);
 5. move the snapshot rows;
-6. leave the content for the live bus, at a position drawn now: it orders the commits of any tag;
+6. leave the content for the live bus, at a position drawn now: it orders the commits of any tag; and, on the plain engine, which rollups have to be made again;
 7. commit; only then acknowledge (return) and publish.
 
 Step 2 is most of the work. Being done ahead of the locks, it lets transactions of the same tags, as one busy producer sends them, run side by side.
@@ -31,6 +31,7 @@ import asyncpg
 import numpy as np
 
 from historian.ingest.beliefs import NEVER, Beliefs
+from historian.ingest.changed_minutes import changed_minutes
 from historian.schema import copy_binary, ledger
 from historian.schema.connection import PG_EPOCH_US, Connection, Pool, translate
 from historian.schema.decimals import DecimalForm
@@ -120,6 +121,15 @@ SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true), set_conf
 """
 
 _LEAVE = "INSERT INTO historian.ledger_content (position, content) VALUES (nextval('historian.write_position'), $1) RETURNING position"
+
+# the plain engine's rollups are refreshed from this; on the way, so that it costs no round trip
+_LEAVE_CHANGED = """
+WITH changed AS (
+    INSERT INTO historian.rollup_change (level, lo, hi, tag_ids)
+    SELECT '1m', lo, hi, array_agg(tag_id) FROM unnest($2::int4[], $3::timestamptz[], $4::timestamptz[]) AS c (tag_id, lo, hi) GROUP BY lo, hi
+)
+INSERT INTO historian.ledger_content (position, content) VALUES (nextval('historian.write_position'), $1) RETURNING position
+"""
 
 
 @dataclass(slots=True)
@@ -290,7 +300,10 @@ class Writer:
             text = last.text.to_pylist() if last.text is not None else [None] * len(last)
             await conn.execute(_MOVE, last.tag_id.tolist(), last.ts.tolist(), last.value.tolist(), last.quality.tolist(), text)
         content = await asyncio.to_thread(ledger.encode_content, samples) if len(samples) > _LARGE else ledger.encode_content(samples)
-        return await conn.fetchval(_LEAVE, content), replaced
+        if not self._partitions.plain:
+            return await conn.fetchval(_LEAVE, content), replaced
+        changed = (column.tolist() for column in changed_minutes(samples))
+        return await conn.fetchval(_LEAVE_CHANGED, content, *changed), replaced
 
     async def _clear(self, conn: Connection, samples: Samples, late: Bools) -> int:
         """Delete what stands at the (tag, ts) of late samples; most of them replace nothing. Returns how many were deleted."""

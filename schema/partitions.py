@@ -37,7 +37,8 @@ class Partitions:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._plain: bool | None = None
+        #: whether this is plain PostgreSQL; known after the first `make_room`
+        self.plain: bool | None = None
         #: of plain PostgreSQL: months since January 1970
         self._months: set[int] = set()
         #: of TimescaleDB: [from, to) of each chunk, µs
@@ -51,11 +52,11 @@ class Partitions:
         """Make what is missing for these timestamps (µs). Raises Unavailable."""
         if not len(ts):
             return
-        if self._plain is None:
+        if self.plain is None:
             with translated():
                 row = await self._pool.fetchrow(_ENGINE)
-            self._plain, self.direct = row["plain"], row["direct"] and not row["plain"]
-        if self._plain:
+            self.plain, self.direct = row["plain"], row["direct"] and not row["plain"]
+        if self.plain:
             await self._make_months(ts)
         else:
             await self._make_chunks(ts)
@@ -63,7 +64,7 @@ class Partitions:
     async def make_ahead(self, now: int) -> None:
         """Make what live samples will soon need: months, or the next chunk. Raises Unavailable."""
         await self.make_room(np.array([now], np.int64))
-        ahead = [n * _MONTH_US for n in range(1, _MONTHS_AHEAD)] if self._plain else [_DAY_US]
+        ahead = [n * _MONTH_US for n in range(1, _MONTHS_AHEAD)] if self.plain else [_DAY_US]
         await self.make_room(now + np.array(ahead, np.int64))
 
     async def _make_months(self, ts: Int64s) -> None:

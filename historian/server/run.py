@@ -32,6 +32,7 @@ from historian.server.maintenance import Maintenance
 from historian.server.metrics import Metrics
 from historian.server.services import Services
 from historian.settings import Settings
+from historian.storage.rollups import RollupRefresh
 from historian.stream.hub import Hub
 from historian.stream.sweep import Sweep
 
@@ -131,8 +132,8 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write", stateless=True))
         reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read"))
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
-        # the sweep, its doorbell, and the upkeep
-        upkeep = await stack.enter_async_context(_pool(dsn, 4, "upkeep"))
+        # the sweep, its doorbell, the upkeep and the rollups
+        upkeep = await stack.enter_async_context(_pool(dsn, 5, "upkeep"))
         catalogue = Catalogue(upkeep)
         await catalogue.refresh()
         hub = Hub(retain_bytes=settings.retain)
@@ -159,6 +160,13 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         _count(services)
         await stack.enter_async_context(_task(sweep.run()))
         await stack.enter_async_context(_task(Maintenance(upkeep, catalogue, content_kept_s=settings.content_kept_s).run()))
+        if schema.engine == "plain":
+            rollups = RollupRefresh(upkeep)
+            services.metrics.counter(
+                "historian_rollup_stretches", "Stretches of buckets that were made again", lambda: rollups.counts.stretches
+            )
+            services.metrics.counter("historian_rollup_failures", "Refreshes of rollups that failed", lambda: rollups.counts.failures)
+            await stack.enter_async_context(_task(rollups.run()))
         stack.push_async_callback(writer.close)
         batcher.start()
         stack.push_async_callback(batcher.close)
