@@ -5,9 +5,18 @@
 -- start_ts and end_ts are those of the first and last sample of any quality, where that is a bad one: there the trend line is broken.
 --
 -- step_area and linear_area are the integral of the value (value × seconds) from the first to the last sample of the bucket: held from each sample to the next, and
--- along the line between them. A bad sample ends the line: up to it the last value is held, and from it to the next one nothing is known. known_s is the time for which
--- there is a value, where that is not all of it. With them, a time-weighted average over any run of buckets is
+-- along the line between them. A bad sample ends the line: up to it the last value is held, and from it to the next one nothing is known. known_s is the time
+-- for which there is a value, where that is not all of it. With them, a time-weighted average over any run of buckets is
 -- (sum of areas + what lies between one bucket's last sample and the next one's first) / (the same for the times); historian.area adds up what lies between.
+
+CREATE FUNCTION historian.number(mantissa int8, scale int2, value float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN COALESCE(historian.decimal_value(mantissa, scale), value);
+
+-- a sample's number, or NULL where it is bad
+CREATE FUNCTION historian.known(mantissa int8, scale int2, value float8, quality int2) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END;
 
 CREATE FUNCTION historian.decimal_mantissa(v float8, scale int2) RETURNS int8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -23,17 +32,49 @@ BEGIN
     RETURN CASE WHEN abs(m) <= 9007199254740992 AND m / power = v THEN m::int8 END;
 END $$;
 
--- of a sum of decimals: what its float8 has lost by rounding
-CREATE FUNCTION historian.nearest_mantissa(v float8, scale int2) RETURNS int8
+-- the number itself, where it is no such decimal
+CREATE FUNCTION historian.undecimal(v float8, scale int2) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE WHEN historian.decimal_mantissa(v, scale) IS NULL THEN v END;
+END $$;
+
+-- A sum of decimals is one too: what its float8 has lost by rounding comes back. `others` of what was added up are no decimals. `lost` are so large that sums of
+-- them may be beyond all numbers: then there is none.
+CREATE FUNCTION historian.sum_mantissa(sum float8, scale int2, others int8, lost int8) RETURNS int8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
     m float8;
 BEGIN
-    IF abs(v) > 9007199254740992 THEN
+    IF others > 0 OR lost > 0 OR abs(sum) > 9007199254740992 THEN
         RETURN NULL;
     END IF;
-    m := round(v * ('{1,1e1,1e2,1e3,1e4,1e5,1e6,1e7,1e8,1e9,1e10,1e11,1e12,1e13,1e14,1e15,1e16,1e17,1e18,1e19,1e20,1e21,1e22}'::float8[])[scale + 1]);
+    m := round(sum * ('{1,1e1,1e2,1e3,1e4,1e5,1e6,1e7,1e8,1e9,1e10,1e11,1e12,1e13,1e14,1e15,1e16,1e17,1e18,1e19,1e20,1e21,1e22}'::float8[])[scale + 1]);
     RETURN CASE WHEN abs(m) <= 9007199254740992 THEN m::int8 END;
+END $$;
+
+CREATE FUNCTION historian.sum_value(sum float8, scale int2, others int8, lost int8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE WHEN lost = 0 AND historian.sum_mantissa(sum, scale, others, lost) IS NULL THEN sum END;
+END $$;
+
+CREATE FUNCTION historian.first_of(numbers float8[]) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (array_remove(numbers, NULL))[1];
+
+CREATE FUNCTION historian.last_of(numbers float8[]) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    numbers := array_remove(numbers, NULL);
+    RETURN numbers[cardinality(numbers)];
+END $$;
+
+-- when a number comes for the first time
+CREATE FUNCTION historian.time_of(times timestamptz[], numbers float8[], number float8) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN times[array_position(numbers, number)];
 END $$;
 
 -- Samples or buckets in the order of time: where each starts and ends (s), and its first and last value, NULL where that sample is bad. The integral over what lies
@@ -85,8 +126,8 @@ BEGIN
     RETURN sum;
 END $$;
 
--- Plain PostgreSQL: tables, and a log of what was written, left by the writer in its own transaction. Maintenance refreshes from it, level by level. What is at or after
--- the watermark of a level is aggregated when it is read.
+-- Plain PostgreSQL: tables, and a log of what was written, left by the writer in its own transaction. The server refreshes from it, level by level. What is at or
+-- after the watermark of a level is aggregated when it is read.
 
 CREATE TABLE historian.rollup_level (
     level     text PRIMARY KEY,
@@ -134,67 +175,14 @@ CREATE TABLE historian.rollup_1m_stored (
 ) PARTITION BY RANGE (bucket);
 CREATE UNIQUE INDEX rollup_1m_stored_tag_bucket ON historian.rollup_1m_stored (tag_id, bucket);
 
-CREATE TABLE historian.rollup_1h_stored (
-    tag_id          int4 NOT NULL,
-    bucket          timestamptz NOT NULL,
-    count           int8 NOT NULL,
-    good_count      int8 NOT NULL,
-    bad_count       int8 NOT NULL,
-    scale           int2 NOT NULL,
-    sum_mantissa    int8,
-    sum_value       float8,
-    min_mantissa    int8,
-    min_value       float8,
-    max_mantissa    int8,
-    max_value       float8,
-    first_mantissa  int8,
-    first_value     float8,
-    last_mantissa   int8,
-    last_value      float8,
-    min_ts          timestamptz,
-    max_ts          timestamptz,
-    first_ts        timestamptz,
-    last_ts         timestamptz,
-    start_ts        timestamptz,
-    end_ts          timestamptz,
-    step_area       float8,
-    linear_area     float8,
-    known_s         float8
-) PARTITION BY RANGE (bucket);
+CREATE TABLE historian.rollup_1h_stored (LIKE historian.rollup_1m_stored) PARTITION BY RANGE (bucket);
 CREATE UNIQUE INDEX rollup_1h_stored_tag_bucket ON historian.rollup_1h_stored (tag_id, bucket);
 
-CREATE TABLE historian.rollup_1d_stored (
-    tag_id          int4 NOT NULL,
-    bucket          timestamptz NOT NULL,
-    count           int8 NOT NULL,
-    good_count      int8 NOT NULL,
-    bad_count       int8 NOT NULL,
-    scale           int2 NOT NULL,
-    sum_mantissa    int8,
-    sum_value       float8,
-    min_mantissa    int8,
-    min_value       float8,
-    max_mantissa    int8,
-    max_value       float8,
-    first_mantissa  int8,
-    first_value     float8,
-    last_mantissa   int8,
-    last_value      float8,
-    min_ts          timestamptz,
-    max_ts          timestamptz,
-    first_ts        timestamptz,
-    last_ts         timestamptz,
-    start_ts        timestamptz,
-    end_ts          timestamptz,
-    step_area       float8,
-    linear_area     float8,
-    known_s         float8
-) PARTITION BY RANGE (bucket);
+CREATE TABLE historian.rollup_1d_stored (LIKE historian.rollup_1m_stored) PARTITION BY RANGE (bucket);
 CREATE UNIQUE INDEX rollup_1d_stored_tag_bucket ON historian.rollup_1d_stored (tag_id, bucket);
 
 CREATE VIEW historian.rollup_1m AS
-SELECT tag_id, bucket, count, good_count, bad_count, scale, sum_mantissa, sum_value, min_mantissa, min_value, max_mantissa, max_value, first_mantissa, first_value, last_mantissa, last_value, min_ts, max_ts, first_ts, last_ts, start_ts, end_ts, step_area, linear_area, known_s
-FROM historian.rollup_1m_stored
+SELECT * FROM historian.rollup_1m_stored
 WHERE bucket < (SELECT watermark FROM historian.rollup_level WHERE level = '1m')
 UNION ALL
 SELECT
@@ -203,31 +191,63 @@ SELECT
     count(*) AS count,
     count(*) FILTER (WHERE quality >= 192) AS good_count,
     count(*) FILTER (WHERE quality < 64) AS bad_count,
-    COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2) AS scale,
-    CASE WHEN count(value) FILTER (WHERE quality >= 64) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) END AS sum_mantissa,
-    CASE WHEN max(abs(COALESCE(historian.decimal_value(mantissa, scale), value))) FILTER (WHERE quality >= 64) >= 1e290 THEN NULL WHEN count(value) FILTER (WHERE quality >= 64) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS max_ts,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_value,
+    historian.decimal_mantissa(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        min(historian.known(mantissa, scale, value, quality))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        max(historian.known(mantissa, scale, value, quality))
+    ) AS max_ts,
     min(ts) FILTER (WHERE quality >= 64) AS first_ts,
     max(ts) FILTER (WHERE quality >= 64) AS last_ts,
     NULLIF(min(ts), min(ts) FILTER (WHERE quality >= 64)) AS start_ts,
     NULLIF(max(ts), max(ts) FILTER (WHERE quality >= 64)) AS end_ts,
-    historian.area(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), false) AS step_area,
-    historian.area(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), true) AS linear_area,
-    CASE WHEN count(*) FILTER (WHERE quality < 64) > 0 THEN historian.known_seconds(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts)) END AS known_s
+    historian.area(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        false
+    ) AS step_area,
+    historian.area(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        true
+    ) AS linear_area,
+    CASE WHEN count(*) FILTER (WHERE quality >= 64) < count(*) THEN historian.known_seconds(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)) END AS known_s
 FROM historian.sample WHERE ts >= (SELECT watermark FROM historian.rollup_level WHERE level = '1m') GROUP BY 1, 2;
 
 CREATE VIEW historian.rollup_1h AS
-SELECT tag_id, bucket, count, good_count, bad_count, scale, sum_mantissa, sum_value, min_mantissa, min_value, max_mantissa, max_value, first_mantissa, first_value, last_mantissa, last_value, min_ts, max_ts, first_ts, last_ts, start_ts, end_ts, step_area, linear_area, known_s
-FROM historian.rollup_1h_stored
+SELECT * FROM historian.rollup_1h_stored
 WHERE bucket < (SELECT watermark FROM historian.rollup_level WHERE level = '1h')
 UNION ALL
 SELECT
@@ -237,30 +257,62 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1m WHERE bucket >= (SELECT watermark FROM historian.rollup_level WHERE level = '1h') GROUP BY 1, 2;
 
 CREATE VIEW historian.rollup_1d AS
-SELECT tag_id, bucket, count, good_count, bad_count, scale, sum_mantissa, sum_value, min_mantissa, min_value, max_mantissa, max_value, first_mantissa, first_value, last_mantissa, last_value, min_ts, max_ts, first_ts, last_ts, start_ts, end_ts, step_area, linear_area, known_s
-FROM historian.rollup_1d_stored
+SELECT * FROM historian.rollup_1d_stored
 WHERE bucket < (SELECT watermark FROM historian.rollup_level WHERE level = '1d')
 UNION ALL
 SELECT
@@ -270,25 +322,58 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1h WHERE bucket >= (SELECT watermark FROM historian.rollup_level WHERE level = '1d') GROUP BY 1, 2;
 
 CREATE FUNCTION historian.make_rollup_1m(tag int4, lo timestamptz, hi timestamptz) RETURNS SETOF historian.rollup_1m_stored
@@ -299,26 +384,59 @@ SELECT
     count(*) AS count,
     count(*) FILTER (WHERE quality >= 192) AS good_count,
     count(*) FILTER (WHERE quality < 64) AS bad_count,
-    COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2) AS scale,
-    CASE WHEN count(value) FILTER (WHERE quality >= 64) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) END AS sum_mantissa,
-    CASE WHEN max(abs(COALESCE(historian.decimal_value(mantissa, scale), value))) FILTER (WHERE quality >= 64) >= 1e290 THEN NULL WHEN count(value) FILTER (WHERE quality >= 64) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS max_ts,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_value,
+    historian.decimal_mantissa(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        min(historian.known(mantissa, scale, value, quality))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        max(historian.known(mantissa, scale, value, quality))
+    ) AS max_ts,
     min(ts) FILTER (WHERE quality >= 64) AS first_ts,
     max(ts) FILTER (WHERE quality >= 64) AS last_ts,
     NULLIF(min(ts), min(ts) FILTER (WHERE quality >= 64)) AS start_ts,
     NULLIF(max(ts), max(ts) FILTER (WHERE quality >= 64)) AS end_ts,
-    historian.area(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), false) AS step_area,
-    historian.area(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), true) AS linear_area,
-    CASE WHEN count(*) FILTER (WHERE quality < 64) > 0 THEN historian.known_seconds(array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts)) END AS known_s
+    historian.area(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        false
+    ) AS step_area,
+    historian.area(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        true
+    ) AS linear_area,
+    CASE WHEN count(*) FILTER (WHERE quality >= 64) < count(*) THEN historian.known_seconds(
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(date_part('epoch', ts - date_bin(INTERVAL '1 minute', ts, timestamptz '2000-01-01 00:00:00+00')) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)) END AS known_s
 FROM historian.sample WHERE tag_id = tag AND ts >= lo AND ts < hi GROUP BY 1, 2
 $$;
 
@@ -331,25 +449,58 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1m_stored WHERE tag_id = tag AND bucket >= lo AND bucket < hi GROUP BY 1, 2
 $$;
 
@@ -362,25 +513,58 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 day', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1h_stored WHERE tag_id = tag AND bucket >= lo AND bucket < hi GROUP BY 1, 2
 $$;
 
@@ -413,13 +597,15 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER sample_gone AFTER DELETE ON historian.sample REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION historian.sample_gone();
-CREATE TRIGGER sample_changed AFTER UPDATE ON historian.sample REFERENCING OLD TABLE AS gone NEW TABLE AS come FOR EACH STATEMENT EXECUTE FUNCTION historian.sample_changed();
+CREATE TRIGGER sample_gone AFTER DELETE ON historian.sample
+REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION historian.sample_gone();
+CREATE TRIGGER sample_changed AFTER UPDATE ON historian.sample
+REFERENCING OLD TABLE AS gone NEW TABLE AS come FOR EACH STATEMENT EXECUTE FUNCTION historian.sample_changed();
 
 -- Make again what the log names and lies before `up_to`: at most about `bite` buckets of each level. Returns how many were made; 0: nothing is left to do.
 --
--- What a transaction wrote is seen by a statement that sees its log row: rows are taken from the log first, and the samples read after that, so nothing is missed. Of what is
--- committed in between the log row is still to come.
+-- What a transaction wrote is seen by a statement that sees its log row: rows are taken from the log first, and the samples read after that, so nothing is
+-- missed. Of what is committed in between the log row is still to come.
 CREATE FUNCTION historian.refresh_rollups(up_to timestamptz, bite int8 DEFAULT 50000) RETURNS int8
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -453,7 +639,8 @@ BEGIN
             FROM (SELECT tag_id, unnest(range_agg(tstzrange(lo, hi + step))) AS r FROM taken, unnest(tag_ids) AS tag_id GROUP BY tag_id) AS merged
         ), ordered AS (
             SELECT tag_id, lo, hi, least(hi, mark) AS cut,
-                sum(extract(epoch FROM least(hi, mark) - lo) / this.seconds) OVER (ORDER BY lo, tag_id) - extract(epoch FROM least(hi, mark) - lo) / this.seconds AS before
+                sum(extract(epoch FROM least(hi, mark) - lo) / this.seconds) OVER (ORDER BY lo, tag_id)
+                    - extract(epoch FROM least(hi, mark) - lo) / this.seconds AS before
             FROM span
         ), bitten AS (
             SELECT tag_id, lo, hi, CASE WHEN before < bite THEN least(cut, lo + greatest(1, bite - before)::float8 * step) ELSE lo END AS cut FROM ordered
@@ -465,9 +652,13 @@ BEGIN
             NOT EXISTS (SELECT FROM due WHERE before >= 1000000) AND coalesce(bool_and(cut >= least(hi, mark)), true)
         INTO tags, los, his, whole FROM bitten;
         IF tags IS NOT NULL THEN
-            EXECUTE format('DELETE FROM historian.rollup_%s_stored s USING unnest($1, $2, $3) AS k (tag_id, lo, hi) WHERE s.tag_id = k.tag_id AND s.bucket >= k.lo AND s.bucket < k.hi', this.level)
+            EXECUTE format(
+                'DELETE FROM historian.rollup_%s_stored s USING unnest($1, $2, $3) AS k (tag_id, lo, hi) '
+                'WHERE s.tag_id = k.tag_id AND s.bucket >= k.lo AND s.bucket < k.hi', this.level)
             USING tags, los, his;
-            EXECUTE format('INSERT INTO historian.rollup_%1$s_stored SELECT r.* FROM unnest($1, $2, $3) AS k (tag_id, lo, hi) CROSS JOIN LATERAL historian.make_rollup_%1$s(k.tag_id, k.lo, k.hi) AS r', this.level)
+            EXECUTE format(
+                'INSERT INTO historian.rollup_%1$s_stored SELECT r.* FROM unnest($1, $2, $3) AS k (tag_id, lo, hi) '
+                'CROSS JOIN LATERAL historian.make_rollup_%1$s(k.tag_id, k.lo, k.hi) AS r', this.level)
             USING tags, los, his;
             IF this.upper IS NOT NULL THEN
                 INSERT INTO historian.rollup_change (level, lo, hi, tag_ids)
@@ -513,7 +704,9 @@ BEGIN
             part := format('%s_%s', replace(parent, '_stored', ''), to_char(lo, 'YYYY_MM'));
             CONTINUE WHEN to_regclass(format('historian.%I', part)) IS NOT NULL;
             -- ATTACH locks the parent less than CREATE … PARTITION OF does: writers and readers go on
-            EXECUTE format('CREATE TABLE historian.%I (LIKE historian.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CHECK (%I >= %L AND %I < %L)) WITH (autovacuum_vacuum_insert_scale_factor = 0.1)', part, parent, col, lo, col, hi);
+            EXECUTE format(
+                'CREATE TABLE historian.%I (LIKE historian.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CHECK (%I >= %L AND %I < %L)) '
+                'WITH (autovacuum_vacuum_insert_scale_factor = 0.1)', part, parent, col, lo, col, hi);
             IF parent = 'sample' THEN
                 -- ATTACH takes it for its part of sample_tag_ts
                 EXECUTE format('CREATE INDEX ON historian.%I (tag_id, ts) WITH (deduplicate_items = off)', part);
@@ -534,41 +727,44 @@ HAVING count(*) > 0;
 
 -- what is there already: everything
 INSERT INTO historian.rollup_change (level, lo, hi, tag_ids)
-SELECT '1m', date_bin(INTERVAL '1 minute', min(s.ts), timestamptz '2000-01-01 00:00:00+00'), date_bin(INTERVAL '1 minute', max(s.ts), timestamptz '2000-01-01 00:00:00+00'), array[s.tag_id]
+SELECT '1m',
+    date_bin(INTERVAL '1 minute', min(s.ts), timestamptz '2000-01-01 00:00:00+00'),
+    date_bin(INTERVAL '1 minute', max(s.ts), timestamptz '2000-01-01 00:00:00+00'),
+    ARRAY[s.tag_id]
 FROM historian.sample s GROUP BY s.tag_id, date_trunc('month', s.ts, 'UTC');
 
 CREATE VIEW historian.rollups_1m AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1m IS 'buckets of 1 minute for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1h AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1h r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1h IS 'buckets of 1 hour for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1d AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1d r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1d IS 'buckets of 1 day for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';

@@ -5,9 +5,18 @@
 -- start_ts and end_ts are those of the first and last sample of any quality, where that is a bad one: there the trend line is broken.
 --
 -- step_area and linear_area are the integral of the value (value × seconds) from the first to the last sample of the bucket: held from each sample to the next, and
--- along the line between them. A bad sample ends the line: up to it the last value is held, and from it to the next one nothing is known. known_s is the time for which
--- there is a value, where that is not all of it. With them, a time-weighted average over any run of buckets is
+-- along the line between them. A bad sample ends the line: up to it the last value is held, and from it to the next one nothing is known. known_s is the time
+-- for which there is a value, where that is not all of it. With them, a time-weighted average over any run of buckets is
 -- (sum of areas + what lies between one bucket's last sample and the next one's first) / (the same for the times); historian.area adds up what lies between.
+
+CREATE FUNCTION historian.number(mantissa int8, scale int2, value float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN COALESCE(historian.decimal_value(mantissa, scale), value);
+
+-- a sample's number, or NULL where it is bad
+CREATE FUNCTION historian.known(mantissa int8, scale int2, value float8, quality int2) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END;
 
 CREATE FUNCTION historian.decimal_mantissa(v float8, scale int2) RETURNS int8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -23,17 +32,49 @@ BEGIN
     RETURN CASE WHEN abs(m) <= 9007199254740992 AND m / power = v THEN m::int8 END;
 END $$;
 
--- of a sum of decimals: what its float8 has lost by rounding
-CREATE FUNCTION historian.nearest_mantissa(v float8, scale int2) RETURNS int8
+-- the number itself, where it is no such decimal
+CREATE FUNCTION historian.undecimal(v float8, scale int2) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE WHEN historian.decimal_mantissa(v, scale) IS NULL THEN v END;
+END $$;
+
+-- A sum of decimals is one too: what its float8 has lost by rounding comes back. `others` of what was added up are no decimals. `lost` are so large that sums of
+-- them may be beyond all numbers: then there is none.
+CREATE FUNCTION historian.sum_mantissa(sum float8, scale int2, others int8, lost int8) RETURNS int8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
     m float8;
 BEGIN
-    IF abs(v) > 9007199254740992 THEN
+    IF others > 0 OR lost > 0 OR abs(sum) > 9007199254740992 THEN
         RETURN NULL;
     END IF;
-    m := round(v * ('{1,1e1,1e2,1e3,1e4,1e5,1e6,1e7,1e8,1e9,1e10,1e11,1e12,1e13,1e14,1e15,1e16,1e17,1e18,1e19,1e20,1e21,1e22}'::float8[])[scale + 1]);
+    m := round(sum * ('{1,1e1,1e2,1e3,1e4,1e5,1e6,1e7,1e8,1e9,1e10,1e11,1e12,1e13,1e14,1e15,1e16,1e17,1e18,1e19,1e20,1e21,1e22}'::float8[])[scale + 1]);
     RETURN CASE WHEN abs(m) <= 9007199254740992 THEN m::int8 END;
+END $$;
+
+CREATE FUNCTION historian.sum_value(sum float8, scale int2, others int8, lost int8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE WHEN lost = 0 AND historian.sum_mantissa(sum, scale, others, lost) IS NULL THEN sum END;
+END $$;
+
+CREATE FUNCTION historian.first_of(numbers float8[]) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (array_remove(numbers, NULL))[1];
+
+CREATE FUNCTION historian.last_of(numbers float8[]) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    numbers := array_remove(numbers, NULL);
+    RETURN numbers[cardinality(numbers)];
+END $$;
+
+-- when a number comes for the first time
+CREATE FUNCTION historian.time_of(times timestamptz[], numbers float8[], number float8) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN times[array_position(numbers, number)];
 END $$;
 
 -- Samples or buckets in the order of time: where each starts and ends (s), and its first and last value, NULL where that sample is bad. The integral over what lies
@@ -94,26 +135,59 @@ SELECT
     count(*) AS count,
     count(*) FILTER (WHERE quality >= 192) AS good_count,
     count(*) FILTER (WHERE quality < 64) AS bad_count,
-    COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2) AS scale,
-    CASE WHEN count(value) FILTER (WHERE quality >= 64) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) END AS sum_mantissa,
-    CASE WHEN max(abs(COALESCE(historian.decimal_value(mantissa, scale), value))) FILTER (WHERE quality >= 64) >= 1e290 THEN NULL WHEN count(value) FILTER (WHERE quality >= 64) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN sum(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64 AND abs(COALESCE(historian.decimal_value(mantissa, scale), value)) < 1e290) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64), COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)], COALESCE(max(scale) FILTER (WHERE quality >= 64), 0::int2)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(mantissa, scale), value) ORDER BY ts) FILTER (WHERE quality >= 64))[count(*) FILTER (WHERE quality >= 64)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), min(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64) IS NOT NULL THEN (array_agg(ts ORDER BY ts))[array_position(array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), max(COALESCE(historian.decimal_value(mantissa, scale), value)) FILTER (WHERE quality >= 64))] END AS max_ts,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.known(mantissa, scale, value, quality)) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) < 1e290),
+        max(scale),
+        count(value) FILTER (WHERE quality >= 64),
+        count(*) FILTER (WHERE abs(historian.known(mantissa, scale, value, quality)) >= 1e290)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.known(mantissa, scale, value, quality)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.known(mantissa, scale, value, quality)), max(scale)) AS max_value,
+    historian.decimal_mantissa(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        min(historian.known(mantissa, scale, value, quality))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(ts ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        max(historian.known(mantissa, scale, value, quality))
+    ) AS max_ts,
     min(ts) FILTER (WHERE quality >= 64) AS first_ts,
     max(ts) FILTER (WHERE quality >= 64) AS last_ts,
     NULLIF(min(ts), min(ts) FILTER (WHERE quality >= 64)) AS start_ts,
     NULLIF(max(ts), max(ts) FILTER (WHERE quality >= 64)) AS end_ts,
-    historian.area(array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), false) AS step_area,
-    historian.area(array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts), true) AS linear_area,
-    CASE WHEN count(*) FILTER (WHERE quality < 64) > 0 THEN historian.known_seconds(array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts), array_agg(CASE WHEN quality >= 64 THEN COALESCE(historian.decimal_value(mantissa, scale), value) END ORDER BY ts)) END AS known_s
+    historian.area(
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        false
+    ) AS step_area,
+    historian.area(
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts),
+        true
+    ) AS linear_area,
+    CASE WHEN count(*) FILTER (WHERE quality >= 64) < count(*) THEN historian.known_seconds(
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(date_part('epoch', ts - time_bucket(INTERVAL '1 minute', ts)) ORDER BY ts),
+        array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)) END AS known_s
 FROM historian.sample GROUP BY 1, 2
 WITH NO DATA;
 
@@ -125,25 +199,58 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1m GROUP BY 1, 2
 WITH NO DATA;
 
@@ -155,32 +262,68 @@ SELECT
     sum(good_count)::int8 AS good_count,
     sum(bad_count)::int8 AS bad_count,
     max(scale) AS scale,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 AND count(sum_value) = 0 THEN historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) END AS sum_mantissa,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) > 0 THEN NULL WHEN count(sum_value) > 0 OR historian.nearest_mantissa(sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)), max(scale)) IS NULL THEN sum(COALESCE(historian.decimal_value(sum_mantissa, scale), sum_value)) END AS sum_value,
-    historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) AS min_mantissa,
-    CASE WHEN historian.decimal_mantissa(min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)), max(scale)) IS NULL THEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) END AS min_value,
-    historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) AS max_mantissa,
-    CASE WHEN historian.decimal_mantissa(max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)), max(scale)) IS NULL THEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) END AS max_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) AS first_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(first_mantissa, scale), first_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[1] END AS first_value,
-    historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) AS last_mantissa,
-    CASE WHEN historian.decimal_mantissa((array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)], max(scale)) IS NULL THEN (array_agg(COALESCE(historian.decimal_value(last_mantissa, scale), last_value) ORDER BY bucket) FILTER (WHERE first_ts IS NOT NULL))[count(*) FILTER (WHERE first_ts IS NOT NULL)] END AS last_value,
-    CASE WHEN min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)) IS NOT NULL THEN (array_agg(min_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(min_mantissa, scale), min_value) ORDER BY bucket), min(COALESCE(historian.decimal_value(min_mantissa, scale), min_value)))] END AS min_ts,
-    CASE WHEN max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)) IS NOT NULL THEN (array_agg(max_ts ORDER BY bucket))[array_position(array_agg(COALESCE(historian.decimal_value(max_mantissa, scale), max_value) ORDER BY bucket), max(COALESCE(historian.decimal_value(max_mantissa, scale), max_value)))] END AS max_ts,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
     min(first_ts) AS first_ts,
     max(last_ts) AS last_ts,
     NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
     NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(step_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), false) END AS step_area,
-    CASE WHEN count(*) FILTER (WHERE first_ts IS NOT NULL AND sum_mantissa IS NULL AND sum_value IS NULL) = 0 THEN sum(linear_area) + historian.area(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(CASE WHEN start_ts IS NULL THEN COALESCE(historian.decimal_value(first_mantissa, scale), first_value) END ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket), true) END AS linear_area,
-    CASE WHEN sum(bad_count) > 0 THEN sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket), array_agg(CASE WHEN end_ts IS NULL THEN COALESCE(historian.decimal_value(last_mantissa, scale), last_value) END ORDER BY bucket)) END AS known_s
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 day', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
 FROM historian.rollup_1h GROUP BY 1, 2
 WITH NO DATA;
 
 -- Refreshed is what was written since, however old: only that. The newest bucket is left out, since it is still being filled.
-SELECT add_continuous_aggregate_policy('historian.rollup_1m', start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute', buckets_per_batch => 240);
-SELECT add_continuous_aggregate_policy('historian.rollup_1h', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes', buckets_per_batch => 168);
-SELECT add_continuous_aggregate_policy('historian.rollup_1d', start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour', buckets_per_batch => 90);
+SELECT add_continuous_aggregate_policy('historian.rollup_1m',
+    start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute', buckets_per_batch => 240);
+SELECT add_continuous_aggregate_policy('historian.rollup_1h',
+    start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes', buckets_per_batch => 168);
+SELECT add_continuous_aggregate_policy('historian.rollup_1d',
+    start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour', buckets_per_batch => 90);
 
 -- In the columnstore themselves. A chunk is converted when it is full and past late data.
 ALTER MATERIALIZED VIEW historian.rollup_1m SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'tag_id', timescaledb.orderby = 'bucket');
@@ -195,36 +338,36 @@ CREATE FUNCTION historian.rollup_changed(tags int4[], firsts timestamptz[], last
 
 CREATE VIEW historian.rollups_1m AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1m IS 'buckets of 1 minute for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1h AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1h r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1h IS 'buckets of 1 hour for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1d AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
-    COALESCE(historian.decimal_value(r.min_mantissa, r.scale), r.min_value) AS min, r.min_ts,
-    COALESCE(historian.decimal_value(r.max_mantissa, r.scale), r.max_value) AS max, r.max_ts,
-    COALESCE(historian.decimal_value(r.first_mantissa, r.scale), r.first_value) AS first, r.first_ts,
-    COALESCE(historian.decimal_value(r.last_mantissa, r.scale), r.last_value) AS last, r.last_ts,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) AS sum,
-    COALESCE(historian.decimal_value(r.sum_mantissa, r.scale), r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
 FROM historian.rollup_1d r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1d IS 'buckets of 1 day for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
