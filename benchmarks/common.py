@@ -52,7 +52,7 @@ def server(dsn: str | None) -> Iterator[str]:
 
 @asynccontextmanager
 async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = False) -> AsyncIterator[str]:
-    """A fresh database with our schema; dropped afterwards. Prints what it runs on, unless `quiet`."""
+    """A fresh database with our schema, whose background jobs rest; dropped afterwards. Prints what it runs on, unless `quiet`."""
     admin = await asyncpg.connect(dsn)
     try:
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -60,6 +60,10 @@ async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = Fal
         made = urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
         await asyncio.to_thread(upgrade, made)
         now = status(made)
+        if now.engine == "timescale":
+            # refreshes and conversions take a core at times of their own choosing; benchmarks/storage.py says what they cost
+            with psycopg.connect(made, autocommit=True) as conn:
+                conn.execute("SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%'")
         engine = f"TimescaleDB {now.extension_version}" if now.engine == "timescale" else "plain"
         if not quiet:
             print(f"PostgreSQL {now.server_version}, {engine}; Python {platform.python_version()}, {os.cpu_count()} cores\n")
