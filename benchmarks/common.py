@@ -63,7 +63,9 @@ async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = Fal
         if now.engine == "timescale":
             # refreshes and conversions take a core at times of their own choosing; benchmarks/storage.py says what they cost
             with psycopg.connect(made, autocommit=True) as conn:
-                conn.execute("SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%'")
+                conn.execute(
+                    "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%'"
+                )
         engine = f"TimescaleDB {now.extension_version}" if now.engine == "timescale" else "plain"
         if not quiet:
             print(f"PostgreSQL {now.server_version}, {engine}; Python {platform.python_version()}, {os.cpu_count()} cores\n")

@@ -19,7 +19,7 @@ from historian.ingest.writer import Writer
 from historian.schema.connection import Connection, connect, open_pool
 from historian.schema.ledger import Batch
 
-LEVELS = ("1m", "1h", "1d")
+LEVELS = ("1m", "10m", "1h", "1d")
 _SLICE_S = 600
 
 
@@ -52,7 +52,8 @@ async def sizes(conn: Connection, level: str, is_plain: bool) -> tuple[float, fl
     buckets = await conn.fetchval(f"SELECT count(*) FROM historian.rollup_{level}")  # noqa: S608
     if is_plain:
         made = await conn.fetchval(
-            "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = $1::regclass", f"historian.rollup_{level}_stored"
+            "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = $1::regclass",
+            f"historian.rollup_{level}_stored",
         )
         return float(made) / buckets, None
     hypertable = await conn.fetchval(
@@ -69,12 +70,14 @@ async def sizes(conn: Connection, level: str, is_plain: bool) -> tuple[float, fl
 async def reads(conn: Connection, tags: np.ndarray, seconds: int, rounds: int) -> Figures:
     """Milliseconds for one tag's whole span: from the samples, and from each level."""
     figures = Figures("ms")
-    columns = "bucket, count, scale, min_mantissa, min_value, max_mantissa, max_value, first_mantissa, first_value, last_mantissa, last_value"
+    columns = (
+        "bucket, count, scale, min_mantissa, min_value, max_mantissa, max_value, first_mantissa, first_value, last_mantissa, last_value"
+    )
     queries = {
         f"samples ({seconds:,})": "SELECT ts, scale, mantissa, value FROM historian.sample WHERE tag_id = {tag} AND ts >= '2026-01-01+00' ORDER BY ts"
     } | {
         f"{level} ({max(1, seconds // width):,})": f"SELECT {columns} FROM historian.rollup_{level} WHERE tag_id = {{tag}} ORDER BY bucket"  # noqa: S608
-        for level, width in (("1m", 60), ("1h", 3600), ("1d", 86_400))
+        for level, width in (("1m", 60), ("10m", 600), ("1h", 3600), ("1d", 86_400))
     }
     for n in range(rounds):
         for name, query in queries.items():

@@ -1,4 +1,4 @@
--- Rollups: buckets of a minute, an hour and a day (UTC) for each tag; an hour is made of its minutes, a day of its hours.
+-- Rollups: buckets of a minute, ten minutes, an hour and a day (UTC) for each tag, each level made of the one below.
 --
 -- count is of all samples, good_count of those of quality 192 and more, bad_count of those below 64. All else is of the samples that are not bad. Numbers are kept as
 -- in historian.sample: x = x_mantissa / 10^scale, or x_value where that is not exact. first, last, min and max have their times; of equal ones the earliest.
@@ -134,7 +134,7 @@ CREATE TABLE historian.rollup_level (
     seconds   int4 NOT NULL,
     watermark timestamptz NOT NULL DEFAULT '-infinity'
 );
-INSERT INTO historian.rollup_level (level, seconds) VALUES ('1m', 60), ('1h', 3600), ('1d', 86400);
+INSERT INTO historian.rollup_level (level, seconds) VALUES ('1m', 60), ('10m', 600), ('1h', 3600), ('1d', 86400);
 
 -- Buckets of a level that have to be made again: from `lo` to `hi`, both the beginnings of buckets, of each of these tags.
 CREATE TABLE historian.rollup_change (
@@ -174,6 +174,9 @@ CREATE TABLE historian.rollup_1m_stored (
     known_s         float8
 ) PARTITION BY RANGE (bucket);
 CREATE UNIQUE INDEX rollup_1m_stored_tag_bucket ON historian.rollup_1m_stored (tag_id, bucket);
+
+CREATE TABLE historian.rollup_10m_stored (LIKE historian.rollup_1m_stored) PARTITION BY RANGE (bucket);
+CREATE UNIQUE INDEX rollup_10m_stored_tag_bucket ON historian.rollup_10m_stored (tag_id, bucket);
 
 CREATE TABLE historian.rollup_1h_stored (LIKE historian.rollup_1m_stored) PARTITION BY RANGE (bucket);
 CREATE UNIQUE INDEX rollup_1h_stored_tag_bucket ON historian.rollup_1h_stored (tag_id, bucket);
@@ -246,6 +249,71 @@ SELECT
         array_agg(historian.known(mantissa, scale, value, quality) ORDER BY ts)) END AS known_s
 FROM historian.sample WHERE ts >= (SELECT watermark FROM historian.rollup_level WHERE level = '1m') GROUP BY 1, 2;
 
+CREATE VIEW historian.rollup_10m AS
+SELECT * FROM historian.rollup_10m_stored
+WHERE bucket < (SELECT watermark FROM historian.rollup_level WHERE level = '10m')
+UNION ALL
+SELECT
+    tag_id,
+    date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00') AS bucket,
+    sum(count)::int8 AS count,
+    sum(good_count)::int8 AS good_count,
+    sum(bad_count)::int8 AS bad_count,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
+    min(first_ts) AS first_ts,
+    max(last_ts) AS last_ts,
+    NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
+    NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
+FROM historian.rollup_1m WHERE bucket >= (SELECT watermark FROM historian.rollup_level WHERE level = '10m') GROUP BY 1, 2;
+
 CREATE VIEW historian.rollup_1h AS
 SELECT * FROM historian.rollup_1h_stored
 WHERE bucket < (SELECT watermark FROM historian.rollup_level WHERE level = '1h')
@@ -309,7 +377,7 @@ SELECT
         array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
         array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
         array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
-FROM historian.rollup_1m WHERE bucket >= (SELECT watermark FROM historian.rollup_level WHERE level = '1h') GROUP BY 1, 2;
+FROM historian.rollup_10m WHERE bucket >= (SELECT watermark FROM historian.rollup_level WHERE level = '1h') GROUP BY 1, 2;
 
 CREATE VIEW historian.rollup_1d AS
 SELECT * FROM historian.rollup_1d_stored
@@ -440,6 +508,70 @@ SELECT
 FROM historian.sample WHERE tag_id = tag AND ts >= lo AND ts < hi GROUP BY 1, 2
 $$;
 
+CREATE FUNCTION historian.make_rollup_10m(tag int4, lo timestamptz, hi timestamptz) RETURNS SETOF historian.rollup_10m_stored
+LANGUAGE sql STABLE AS $$
+SELECT
+    tag_id,
+    date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00') AS bucket,
+    sum(count)::int8 AS count,
+    sum(good_count)::int8 AS good_count,
+    sum(bad_count)::int8 AS bad_count,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
+    min(first_ts) AS first_ts,
+    max(last_ts) AS last_ts,
+    NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
+    NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '10 minutes', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
+FROM historian.rollup_1m_stored WHERE tag_id = tag AND bucket >= lo AND bucket < hi GROUP BY 1, 2
+$$;
+
 CREATE FUNCTION historian.make_rollup_1h(tag int4, lo timestamptz, hi timestamptz) RETURNS SETOF historian.rollup_1h_stored
 LANGUAGE sql STABLE AS $$
 SELECT
@@ -501,7 +633,7 @@ SELECT
         array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
         array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - date_bin(INTERVAL '1 hour', bucket, timestamptz '2000-01-01 00:00:00+00')) ORDER BY bucket),
         array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
-FROM historian.rollup_1m_stored WHERE tag_id = tag AND bucket >= lo AND bucket < hi GROUP BY 1, 2
+FROM historian.rollup_10m_stored WHERE tag_id = tag AND bucket >= lo AND bucket < hi GROUP BY 1, 2
 $$;
 
 CREATE FUNCTION historian.make_rollup_1d(tag int4, lo timestamptz, hi timestamptz) RETURNS SETOF historian.rollup_1d_stored
@@ -699,7 +831,7 @@ BEGIN
         lo := timestamptz '1970-01-01 00:00:00+00' + make_interval(months => m);
         hi := timestamptz '1970-01-01 00:00:00+00' + make_interval(months => m + 1);
         fresh := false;
-        FOREACH parent IN ARRAY '{sample,rollup_1m_stored,rollup_1h_stored,rollup_1d_stored}'::text[] LOOP
+        FOREACH parent IN ARRAY '{sample,rollup_1m_stored,rollup_10m_stored,rollup_1h_stored,rollup_1d_stored}'::text[] LOOP
             col := CASE parent WHEN 'sample' THEN 'ts' ELSE 'bucket' END;
             part := format('%s_%s', replace(parent, '_stored', ''), to_char(lo, 'YYYY_MM'));
             CONTINUE WHEN to_regclass(format('historian.%I', part)) IS NOT NULL;
@@ -744,6 +876,18 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
 FROM historian.rollup_1m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1m IS 'buckets of 1 minute for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
+
+CREATE VIEW historian.rollups_10m AS
+SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+FROM historian.rollup_10m r JOIN historian.tag t USING (tag_id);
+
+COMMENT ON VIEW historian.rollups_10m IS 'buckets of 10 minutes for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1h AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,

@@ -1,4 +1,4 @@
--- Rollups: buckets of a minute, an hour and a day (UTC) for each tag; an hour is made of its minutes, a day of its hours.
+-- Rollups: buckets of a minute, ten minutes, an hour and a day (UTC) for each tag, each level made of the one below.
 --
 -- count is of all samples, good_count of those of quality 192 and more, bad_count of those below 64. All else is of the samples that are not bad. Numbers are kept as
 -- in historian.sample: x = x_mantissa / 10^scale, or x_value where that is not exact. first, last, min and max have their times; of equal ones the earliest.
@@ -191,6 +191,69 @@ SELECT
 FROM historian.sample GROUP BY 1, 2
 WITH NO DATA;
 
+CREATE MATERIALIZED VIEW historian.rollup_10m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT
+    tag_id,
+    time_bucket(INTERVAL '10 minutes', bucket) AS bucket,
+    sum(count)::int8 AS count,
+    sum(good_count)::int8 AS good_count,
+    sum(bad_count)::int8 AS bad_count,
+    max(scale) AS scale,
+    historian.sum_mantissa(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_mantissa,
+    historian.sum_value(
+        sum(historian.number(sum_mantissa, scale, sum_value)),
+        max(scale),
+        count(sum_value),
+        count(*) FILTER (WHERE step_area IS NULL)
+    ) AS sum_value,
+    historian.decimal_mantissa(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_mantissa,
+    historian.undecimal(min(historian.number(min_mantissa, scale, min_value)), max(scale)) AS min_value,
+    historian.decimal_mantissa(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_mantissa,
+    historian.undecimal(max(historian.number(max_mantissa, scale, max_value)), max(scale)) AS max_value,
+    historian.decimal_mantissa(
+        historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)),
+        max(scale)
+    ) AS first_mantissa,
+    historian.undecimal(historian.first_of(array_agg(historian.number(first_mantissa, scale, first_value) ORDER BY bucket)), max(scale)) AS first_value,
+    historian.decimal_mantissa(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_mantissa,
+    historian.undecimal(historian.last_of(array_agg(historian.number(last_mantissa, scale, last_value) ORDER BY bucket)), max(scale)) AS last_value,
+    historian.time_of(
+        array_agg(min_ts ORDER BY bucket),
+        array_agg(historian.number(min_mantissa, scale, min_value) ORDER BY bucket),
+        min(historian.number(min_mantissa, scale, min_value))
+    ) AS min_ts,
+    historian.time_of(
+        array_agg(max_ts ORDER BY bucket),
+        array_agg(historian.number(max_mantissa, scale, max_value) ORDER BY bucket),
+        max(historian.number(max_mantissa, scale, max_value))
+    ) AS max_ts,
+    min(first_ts) AS first_ts,
+    max(last_ts) AS last_ts,
+    NULLIF(min(COALESCE(start_ts, first_ts)), min(first_ts)) AS start_ts,
+    NULLIF(max(COALESCE(end_ts, last_ts)), max(last_ts)) AS end_ts,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(step_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), false) END AS step_area,
+    CASE WHEN count(*) FILTER (WHERE step_area IS NULL) = 0 THEN sum(linear_area) + historian.area(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN start_ts IS NULL THEN historian.number(first_mantissa, scale, first_value) END ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket), true) END AS linear_area,
+    CASE WHEN sum(bad_count) > 0 THEN
+        sum(COALESCE(known_s, date_part('epoch', COALESCE(end_ts, last_ts) - COALESCE(start_ts, first_ts)))) + historian.known_seconds(
+        array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '10 minutes', bucket)) ORDER BY bucket),
+        array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
+FROM historian.rollup_1m GROUP BY 1, 2
+WITH NO DATA;
+
 CREATE MATERIALIZED VIEW historian.rollup_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT
     tag_id,
@@ -251,7 +314,7 @@ SELECT
         array_agg(date_part('epoch', COALESCE(start_ts, first_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
         array_agg(date_part('epoch', COALESCE(end_ts, last_ts) - time_bucket(INTERVAL '1 hour', bucket)) ORDER BY bucket),
         array_agg(CASE WHEN end_ts IS NULL THEN historian.number(last_mantissa, scale, last_value) END ORDER BY bucket)) END AS known_s
-FROM historian.rollup_1m GROUP BY 1, 2
+FROM historian.rollup_10m GROUP BY 1, 2
 WITH NO DATA;
 
 CREATE MATERIALIZED VIEW historian.rollup_1d WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -320,18 +383,38 @@ WITH NO DATA;
 -- Refreshed is what was written since, however old: only that. The newest bucket is left out, since it is still being filled.
 SELECT add_continuous_aggregate_policy('historian.rollup_1m',
     start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute', buckets_per_batch => 240);
+SELECT add_continuous_aggregate_policy('historian.rollup_10m',
+    start_offset => NULL, end_offset => INTERVAL '10 minutes', schedule_interval => INTERVAL '2 minutes', buckets_per_batch => 144);
 SELECT add_continuous_aggregate_policy('historian.rollup_1h',
     start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes', buckets_per_batch => 168);
 SELECT add_continuous_aggregate_policy('historian.rollup_1d',
     start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour', buckets_per_batch => 90);
 
--- In the columnstore themselves. A chunk is converted when it is full and past late data.
+-- Chunks of some thousands of buckets a tag: they are read and converted as runs of a thousand.
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT format('%I.%I', c.materialization_hypertable_schema, c.materialization_hypertable_name)::regclass AS stored, i.width
+        FROM timescaledb_information.continuous_aggregates c
+        JOIN (VALUES ('rollup_1m', INTERVAL '7 days'), ('rollup_10m', INTERVAL '60 days'),
+                     ('rollup_1h', INTERVAL '360 days'), ('rollup_1d', INTERVAL '3600 days')) AS i (name, width)
+            ON c.view_schema = 'historian' AND c.view_name = i.name
+    LOOP
+        PERFORM set_chunk_time_interval(one.stored, one.width);
+    END LOOP;
+END $$;
+
+-- In the columnstore themselves. A chunk is converted when it is full and past most late data.
 ALTER MATERIALIZED VIEW historian.rollup_1m SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'tag_id', timescaledb.orderby = 'bucket');
-CALL add_columnstore_policy('historian.rollup_1m', after => INTERVAL '8 days');
+CALL add_columnstore_policy('historian.rollup_1m', after => INTERVAL '3 days');
+ALTER MATERIALIZED VIEW historian.rollup_10m SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'tag_id', timescaledb.orderby = 'bucket');
+CALL add_columnstore_policy('historian.rollup_10m', after => INTERVAL '7 days');
 ALTER MATERIALIZED VIEW historian.rollup_1h SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'tag_id', timescaledb.orderby = 'bucket');
-CALL add_columnstore_policy('historian.rollup_1h', after => INTERVAL '190 days');
+CALL add_columnstore_policy('historian.rollup_1h', after => INTERVAL '7 days');
 ALTER MATERIALIZED VIEW historian.rollup_1d SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'tag_id', timescaledb.orderby = 'bucket');
-CALL add_columnstore_policy('historian.rollup_1d', after => INTERVAL '2000 days');
+CALL add_columnstore_policy('historian.rollup_1d', after => INTERVAL '30 days');
 
 -- TimescaleDB sees by itself what is written: there is nothing to be told.
 CREATE FUNCTION historian.rollup_changed(tags int4[], firsts timestamptz[], lasts timestamptz[]) RETURNS void LANGUAGE sql AS $$ SELECT $$;
@@ -347,6 +430,18 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
 FROM historian.rollup_1m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1m IS 'buckets of 1 minute for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
+
+CREATE VIEW historian.rollups_10m AS
+SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
+    historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
+    historian.number(r.max_mantissa, r.scale, r.max_value) AS max, r.max_ts,
+    historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
+    historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
+    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+FROM historian.rollup_10m r JOIN historian.tag t USING (tag_id);
+
+COMMENT ON VIEW historian.rollups_10m IS 'buckets of 10 minutes for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
 
 CREATE VIEW historian.rollups_1h AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
