@@ -3,8 +3,8 @@
     python benchmarks/rollups.py
     python benchmarks/rollups.py --dsn postgresql://user@host/postgres
 
-`refresh` is one pass over all that was written, level by level; live, each minute of it is made once, a minute later. Sizes are of the newest level below, indexes and all,
-on TimescaleDB also once converted. `--tags` and `--hours` say how much: a sample a second of each tag.
+`refreshed` is one pass over all that was written, level by level; live, each minute of it is made once, a minute later. Sizes are with indexes and all, on
+TimescaleDB also once converted. `--tags` and `--hours` say how much: a sample a second of each tag.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def refresh(conn: Connection, level: str, is_plain: bool) -> None:
 
 async def sizes(conn: Connection, level: str, is_plain: bool) -> tuple[float, float | None]:
     """Bytes a bucket: as made, and converted."""
-    buckets = await conn.fetchval(f"SELECT count(*) FROM historian.rollup_{level}")  # noqa: S608
+    buckets = await conn.fetchval(f"SELECT count(*) FROM historian.rollup_{level}")
     if is_plain:
         made = await conn.fetchval(
             "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = $1::regclass",
@@ -76,7 +76,7 @@ async def reads(conn: Connection, tags: np.ndarray, seconds: int, rounds: int) -
     queries = {
         f"samples ({seconds:,})": "SELECT ts, scale, mantissa, value FROM historian.sample WHERE tag_id = {tag} AND ts >= '2026-01-01+00' ORDER BY ts"
     } | {
-        f"{level} ({max(1, seconds // width):,})": f"SELECT {columns} FROM historian.rollup_{level} WHERE tag_id = {{tag}} ORDER BY bucket"  # noqa: S608
+        f"{level} ({max(1, seconds // width):,})": f"SELECT {columns} FROM historian.rollup_{level} WHERE tag_id = {{tag}} ORDER BY bucket"
         for level, width in (("1m", 60), ("10m", 600), ("1h", 3600), ("1d", 86_400))
     }
     for n in range(rounds):
