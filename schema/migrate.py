@@ -1,36 +1,42 @@
-"""Migrations: the numbered SQL files under sql/, applied in order, each in a transaction, under a lock.
+"""The schema of a database: what stands there, and how it comes to the newest version.
 
-`NNNN_name.sql` is for both engines; `NNNN_name.plain.sql` and `NNNN_name.timescale.sql` for one. In a file for both, what follows `--@plain ` or
-`--@timescale ` on a line is for that engine alone. A file that has been released is never changed.
+Steps are those of `steps.py`, in order, each recorded when it is done, all under an advisory lock: whatever interrupts an upgrade, the next one completes it, and of two
+at once one waits for the other.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
+from functools import partial
 from typing import cast
 
 import psycopg
 
-from historian.schema.engine import Engine, extension_version, prepare_engine
-from historian.schema.errors import SchemaError, Unavailable
+from historian.schema.engine import Engine, extension_version, find_engine, prepare_engine
+from historian.schema.errors import BadInput, SchemaError, Unavailable
+from historian.schema.lock_wait import TRY_S, LockWait
+from historian.schema.steps import LOCK, UNLOCK, Migration, closing, foundation, migrations, script
 
-_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)(?:\.(plain|timescale))?\.sql")
+__all__ = ["PATIENCE_S", "Migration", "SchemaStatus", "dry_run", "dry_run_embedded", "migrations", "require_current", "status", "upgrade"]
+
 _CONNECT_TIMEOUT_S = 15
+#: for locks that others hold, a step
+PATIENCE_S = 60.0
 
 Conn = psycopg.Connection[tuple[object, ...]]
 
+_NO_SCHEMA = "to_regclass('historian.migration') IS NULL"
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step: `sql` is for the engine that it was read for."""
-
-    number: int
-    name: str
-    sql: str
+# Limits that an administrator has set for everyday work would cut long steps short. The last one: a step whose process was killed ends with it, and lets its locks go.
+_SESSION = (
+    "SET timezone = 'UTC'",
+    "SET statement_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    f"SET lock_timeout = '{TRY_S:g}s'",
+)
+_END_WITH_US = "SET client_connection_check_interval = '1s'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +51,31 @@ class SchemaStatus:
     pending: tuple[str, ...]
 
 
-def migrations(engine: Engine) -> list[Migration]:
-    """The migrations for an engine, in order. Raises SchemaError if the files have a gap or a number twice: the installation is damaged."""
-    found: list[Migration] = []
-    for file in resources.files("historian.schema").joinpath("sql").iterdir():
-        match = _NAME.fullmatch(file.name)
-        if match is None or match[3] not in (None, engine):
-            continue
-        sql = file.read_text(encoding="utf-8").replace(f"--@{engine} ", "")
-        found.append(Migration(int(match[1]), match[2], sql))
-    found.sort(key=lambda migration: migration.number)
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
-        raise SchemaError("the migrations of this installation have a gap; install the package again")
-    return found
-
-
 @contextmanager
-def _connected(dsn: str) -> Iterator[Conn]:
+def _connected(dsn: str, denied: str) -> Iterator[Conn]:
+    """`denied` is what to do where the role lacks a right."""
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name="historian migrations") as conn:
+        conn = psycopg.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name="historian migrations")
+    except psycopg.Error as error:
+        raise Unavailable(f"the database cannot be reached: {_first_line(error)}") from error
+    try:
+        with conn:
             conn.execute("SET timezone = 'UTC'")
             yield conn
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"the database cannot be reached: {str(error).strip().splitlines()[0]}") from error
     except psycopg.errors.InsufficientPrivilege as error:
-        raise SchemaError(f"the database role lacks a right: {str(error).strip().splitlines()[0]}") from error
+        raise SchemaError(f"the database role lacks a right: {_first_line(error)}; {denied}") from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"the database went away: {_first_line(error)}") from error
+    except psycopg.Error as error:
+        raise SchemaError(f"the database refuses: {_first_line(error)}") from error
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+_ASK_FOR_RIGHTS = "let its owner run: historian db grant ROLE"
+_AS_OWNER = "run this as the owner of the schema (with a --dsn of that role)"
 
 
 def _standing(conn: Conn) -> tuple[int | None, Engine | None]:
@@ -89,9 +95,19 @@ def _refuse_newer(version: int | None, latest: int) -> None:
         raise SchemaError(f"the database has schema version {version}, this program knows {latest}: install a newer historian")
 
 
+def _pending(engine: Engine, version: int | None, to: int | None) -> list[Migration]:
+    known = migrations(engine)
+    _refuse_newer(version, len(known))
+    if to is not None and not (version or 1) <= to <= len(known):
+        raise BadInput(
+            f"schema version {to} is none to go to from {version or 'nothing'}: this program knows 1 to {len(known)}, and no way back"
+        )
+    return known[version or 0 : to]
+
+
 def status(dsn: str) -> SchemaStatus:
     """What stands in the database; changes nothing. Raises Unavailable, and SchemaError if its schema is newer than this program knows."""
-    with _connected(dsn) as conn:
+    with _connected(dsn, _ASK_FOR_RIGHTS) as conn:
         version, engine = _standing(conn)
         if engine is None:
             row = conn.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
@@ -106,47 +122,100 @@ def status(dsn: str) -> SchemaStatus:
             extension_version=extension_version(conn),
             version=version,
             latest=len(known),
-            pending=tuple(f"{m.number:04d}_{m.name}" for m in known if m.number > (version or 0)),
+            pending=tuple(migration.title for migration in known if migration.number > (version or 0)),
         )
 
 
-def upgrade(dsn: str, *, on_step: Callable[[str], None] | None = None) -> list[str]:
-    """Bring the database to the newest schema, making it where there is none. Returns the names of what was applied.
+def upgrade(
+    dsn: str,
+    *,
+    to: int | None = None,
+    on_step: Callable[[str], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
+    patience_s: float = PATIENCE_S,
+) -> list[str]:
+    """Bring the database to the newest schema, or to version `to`, making it where there is none. Returns the names of what was applied.
 
-    Safe to interrupt and to run from several processes at once: each step is a transaction, all under an advisory lock.
-    Raises Unavailable, and SchemaError if the schema is newer than this program knows or the server cannot carry it.
+    Safe to interrupt and to run from several processes at once: each step is a transaction, or one that bears to be repeated, all under an advisory lock. `on_wait` is
+    told, from another thread, whose locks a step waits for; each step waits at most `patience_s` for them, while another upgrade is waited for as long as it takes.
+
+    Raises Unavailable, BadInput for a version that is none, and SchemaError if the schema is newer than this program knows or the server cannot carry it.
     """
-    with _connected(dsn) as conn:
-        conn.execute("SELECT pg_advisory_lock(hashtext('historian.migrate'))")
+    with _connected(dsn, _AS_OWNER) as conn, LockWait(dsn, conn.info.backend_pid, on_wait) as wait:
+        conn.execute("SET lock_timeout = 0")
+        conn.execute(LOCK)
+        for setting in _session(conn):
+            conn.execute(setting)
         version, engine = _standing(conn)
         if engine is None:
             engine = prepare_engine(conn)
-            conn.execute("CREATE SCHEMA IF NOT EXISTS historian")
-            conn.execute(
-                "CREATE TABLE IF NOT EXISTS historian.migration ("
-                " number int PRIMARY KEY, name text NOT NULL, engine text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-        known = migrations(engine)
-        _refuse_newer(version, len(known))
+            for statement in foundation(extension=False, schema=_lacks_schema(conn)):
+                conn.execute(statement)
         applied: list[str] = []
-        for migration in known[version or 0 :]:
-            name = f"{migration.number:04d}_{migration.name}"
+        for migration in _pending(engine, version, to):
             if on_step is not None:
-                on_step(name)
-            try:
-                with conn.transaction():
-                    # our own files, no outside text in them
-                    conn.execute(migration.sql)
-                    conn.execute(
-                        "INSERT INTO historian.migration (number, name, engine) VALUES (%s, %s, %s)",
-                        (migration.number, migration.name, engine),
-                    )
-            except psycopg.Error as error:
-                if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-                    raise
-                raise SchemaError(f"migration {name} failed and was undone: {str(error).strip()}") from error
-            applied.append(name)
+                on_step(migration.title)
+            _apply(conn, wait, migration, engine, patience_s)
+            applied.append(migration.title)
+        conn.execute(UNLOCK)
         return applied
+
+
+def _apply(conn: Conn, wait: LockWait, migration: Migration, engine: Engine, patience_s: float) -> None:
+    what = f"migration {migration.title}"
+
+    def whole() -> None:
+        with conn.transaction():
+            # our own files, no outside text in them
+            for statement in [*(migration.statements() if migration.whole else ()), *closing(migration, engine)]:
+                conn.execute(statement)
+
+    try:
+        if not migration.whole:
+            for statement in migration.statements():
+                wait.patiently(what, partial(conn.execute, statement), patience_s)
+        wait.patiently(what, whole, patience_s)
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
+            raise
+        undone = "was undone" if migration.whole else "is begun again the next time"
+        raise SchemaError(f"{what} failed and {undone}: {str(error).strip()}") from error
+
+
+def dry_run(dsn: str, *, to: int | None = None) -> str:
+    """What `upgrade` would send, as a script for psql; changes and locks nothing. Empty if there is nothing to do. Raises as `upgrade` does."""
+    with _connected(dsn, _ASK_FOR_RIGHTS) as conn:
+        version, engine = _standing(conn)
+        first: list[str] = []
+        standing = f"(SELECT max(number) FROM historian.migration) = {version}"  # noqa: S608
+        if engine is None:
+            engine, extension = find_engine(conn)
+            first = foundation(extension=extension, schema=_lacks_schema(conn))
+            made = conn.execute("SELECT to_regclass('historian.migration') IS NOT NULL").fetchone()
+            standing = "NOT EXISTS (SELECT FROM historian.migration)" if made and made[0] else _NO_SCHEMA
+        plan = _pending(engine, version, to)
+        return script(plan, engine, first=first, session=_session(conn), standing=standing) if plan else ""
+
+
+def dry_run_embedded() -> str:
+    """What `upgrade` would send to an embedded database that is yet to be made."""
+    first = foundation(extension=False, schema=True)
+    return script(migrations("plain"), "plain", first=first, session=_SESSION, standing=_NO_SCHEMA)
+
+
+def _session(conn: Conn) -> list[str]:
+    settings = list(_SESSION)
+    if conn.info.server_version >= 170000:
+        settings.append("SET transaction_timeout = 0")
+    linux = conn.execute("SELECT version() LIKE '%linux%'").fetchone()
+    if linux and linux[0]:  # elsewhere refused
+        settings.append(_END_WITH_US)
+    return settings
+
+
+def _lacks_schema(conn: Conn) -> bool:
+    row = conn.execute("SELECT to_regnamespace('historian') IS NULL").fetchone()
+    return bool(row and row[0])
 
 
 def require_current(dsn: str) -> SchemaStatus:

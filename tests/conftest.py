@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # `python -m pytest` puts the repository on the path, where historian/ is only a part of the package: ingest, query and schema are mapped in by installing
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 TEST_DSN = os.environ.pop("HISTORIAN_TEST_DSN", None)
+#: whether tests get their `database` as a role that can neither drop, alter, truncate nor create
+RESTRICTED = os.environ.pop("HISTORIAN_TEST_RESTRICTED", "") not in ("", "0")
 # settings of the person who runs the tests
 for _name in [name for name in os.environ if name.startswith("HISTORIAN_")]:
     del os.environ[_name]
@@ -31,7 +33,7 @@ except ImportError as error:
     pytest.exit(f"historian is not installed ({error}); run: pip install -e '.[test]'", returncode=4)
 
 import psycopg  # noqa: E402
-from databases import with_database  # noqa: E402
+from databases import as_server_role, with_database  # noqa: E402
 from processes import Serve, ServerProcess  # noqa: E402
 from psycopg import sql  # noqa: E402
 
@@ -96,7 +98,7 @@ def database(empty_database: str) -> str:
     from historian.schema.migrate import upgrade
 
     upgrade(empty_database)
-    return empty_database
+    return as_server_role(empty_database) if RESTRICTED else empty_database
 
 
 @pytest.fixture

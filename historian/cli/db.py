@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from historian.cli import db_grant
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 #: exit code of `status` when the schema is not there or not the newest
 PENDING = 3
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL of what is to be done, as a script for psql, and do nothing.")]
+LockWait = Annotated[
+    float,
+    typer.Option(
+        "--lock-wait", metavar="SECONDS", min=0, max=86_400, help="So long a step waits for locks that a running server or a query holds."
+    ),
+]
 
 app = typer.Typer(
     help="Make, look at and upgrade the database's schema.",
@@ -28,22 +37,42 @@ app = typer.Typer(
 )
 
 
-@app.command("init", epilog="Example: historian db init --dsn postgresql://historian@db.example/plant")
-def init(dsn: Dsn = None, data_dir: DataDir = None) -> None:
+@app.command(
+    "init",
+    epilog="""[bold]Examples[/bold]
+
+historian db init --dsn postgresql://historian_owner@db.example/plant
+
+historian db init --dsn postgresql://historian_owner@db.example/plant --dry-run > schema.sql
+""",
+)
+def init(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, lock_wait: LockWait = 60.0) -> None:
     """Make the schema, and the embedded database itself if there is none. Does nothing where the newest schema stands."""
     from historian.schema.errors import SchemaError
+    from historian.schema.migrate import dry_run_embedded
     from historian.schema.migrate import status as schema_status
 
+    if dry_run and dsn is None and not _made(_directory(data_dir)):
+        typer.echo(dry_run_embedded(), nl=False)
+        return
     with _database(dsn, data_dir) as place:
         found = schema_status(place.dsn)
         if found.version is not None and found.pending:
             raise SchemaError(f"the database has schema version {found.version} of {found.latest}; run: historian db upgrade")
-        _upgrade(place)
+        _upgrade(place, dry_run=dry_run, lock_wait=lock_wait)
 
 
-@app.command("upgrade", epilog="Example: historian db upgrade --data-dir /srv/historian")
-def upgrade(dsn: Dsn = None, data_dir: DataDir = None) -> None:
-    """Bring the schema to the newest version. Safe to interrupt, and to run from several places at once."""
+@app.command(
+    "upgrade",
+    epilog="""[bold]Examples[/bold]
+
+historian db upgrade --data-dir /srv/historian
+
+historian db upgrade --dsn postgresql://historian_owner@db.example/plant --dry-run > upgrade.sql
+""",
+)
+def upgrade(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, lock_wait: LockWait = 60.0) -> None:
+    """Bring the schema to the newest version. Safe to interrupt, and to run from several places at once: the next run does what is left."""
     from historian.schema.errors import SchemaError
     from historian.schema.migrate import status as schema_status
 
@@ -53,7 +82,14 @@ def upgrade(dsn: Dsn = None, data_dir: DataDir = None) -> None:
     with _database(dsn, data_dir) as place:
         if schema_status(place.dsn).version is None:
             raise SchemaError(nothing.format(place.name))
-        _upgrade(place)
+        _upgrade(place, dry_run=dry_run, lock_wait=lock_wait)
+
+
+@app.command("grant", epilog=db_grant.EPILOG)
+def grant(role: db_grant.Role, read_only: db_grant.ReadOnly = False, dsn: Dsn = None, data_dir: DataDir = None) -> None:
+    """Give a role what a server needs, and nothing that drops, alters, truncates or creates; or, with --read-only, what a reader needs."""
+    with _database(dsn, data_dir) as place:
+        db_grant.report(place.dsn, place.name, role, read_only=read_only)
 
 
 @app.command("status", epilog="Exit codes: 0 the newest schema stands, 3 it is not there or not the newest, 1 failed, 2 wrong usage")
@@ -146,11 +182,21 @@ def _name(dsn: str) -> str:
     return f"{user}{'@' if user else ''}{parts.get('host', 'localhost')}{port}{database}"
 
 
-def _upgrade(place: _Place) -> None:
+def _upgrade(place: _Place, *, dry_run: bool, lock_wait: float) -> None:
+    from historian.schema.migrate import dry_run as script
     from historian.schema.migrate import status as schema_status
     from historian.schema.migrate import upgrade as apply
 
-    applied = apply(place.dsn, on_step=lambda name: typer.echo(f"applying {name}"))
+    if dry_run:
+        # a script for psql in any case
+        typer.echo(script(place.dsn) or f"-- nothing to do: {place.name} has the newest schema\n", nl=False)
+        return
+    applied = apply(
+        place.dsn,
+        on_step=lambda name: typer.echo(f"applying {name}"),
+        on_wait=lambda who: typer.echo(f"waiting for {who}", err=True),
+        patience_s=lock_wait,
+    )
     now = schema_status(place.dsn)
     what = f"{len(applied)} migration{'s' if len(applied) != 1 else ''} applied" if applied else "nothing to do"
     typer.echo(f"{what}: {place.name} has schema version {now.version}, engine {now.engine}")
