@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,15 +81,27 @@ def engine(postgres: str) -> Engine:
 
 
 @pytest.fixture
-def empty_database(postgres: str) -> Iterator[str]:
+def another_database(postgres: str) -> Iterator[Callable[[], str]]:
+    """Makes a database without our schema, any number of them; returns its DSN. They are dropped after the test."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"historian_test_{os.getpid()}_{next(_numbers)}")
+        with psycopg.connect(postgres, autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(names[-1])))
+        return with_database(postgres, names[-1])
+
+    yield make
+    with psycopg.connect(postgres, autocommit=True) as conn:
+        for name in names:
+            # FORCE: servers that a test killed, and TimescaleDB's workers, may still be connected
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database(another_database: Callable[[], str]) -> str:
     """DSN of a database of this test's own, without our schema."""
-    name = f"historian_test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield with_database(postgres, name)
-    with psycopg.connect(postgres, autocommit=True) as conn:
-        # FORCE: servers that a test killed, and TimescaleDB's workers, may still be connected
-        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    return another_database()
 
 
 @pytest.fixture

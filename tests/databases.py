@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -24,11 +25,8 @@ def as_role(dsn: str, role: str) -> str:
 
 def make_role(dsn: str, role: str) -> None:
     """Have a role that may log in. Several test runs may share a server."""
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        try:
-            conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
-        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-            pass
+    with psycopg.connect(dsn, autocommit=True) as conn, suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
 
 
 def as_server_role(dsn: str) -> str:

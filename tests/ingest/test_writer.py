@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -160,12 +161,14 @@ BATCHES = st.lists(st.lists(KEYS, max_size=12), min_size=1, max_size=8)
     batches=BATCHES, together=st.integers(1, 4), resent=st.sets(st.integers(0, 7)), hands=st.lists(st.booleans(), min_size=8, max_size=8)
 )
 async def test_any_sequence_of_batches_leaves_the_last_write_of_each_key(
-    pool: Pool, batches: list[list[tuple[int, int]]], together: int, resent: set[int], hands: list[bool]
+    pool: Pool, empty_database: str, batches: list[list[tuple[int, int]]], together: int, resent: set[int], hands: list[bool]
 ) -> None:
     """Through two writers, as of two processes: what one believes to be the newest, the other may have overtaken."""
-    await pool.execute(
-        "TRUNCATE historian.sample, historian.ledger, historian.ledger_content; UPDATE historian.snapshot SET ts = NULL, value = NULL"
-    )
+    # as the owner: a server's role may not do it
+    with psycopg.connect(empty_database) as owner:
+        owner.execute(
+            "TRUNCATE historian.sample, historian.ledger, historian.ledger_content; UPDATE historian.snapshot SET ts = NULL, value = NULL"
+        )
     ids = await tag_ids(pool, 4)
     seen: list[Notice] = []
     writer, other = Writer(pool, seen.append), Writer(pool, seen.append)

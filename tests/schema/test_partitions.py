@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import psycopg
 import pytest
 
 from historian.schema.connection import Pool
@@ -85,13 +86,14 @@ async def test_writers_that_lack_the_same_months_at_once(pool: Pool) -> None:
     await store(pool, ts)
 
 
-async def test_after_forgetting_it_looks_again(pool: Pool, engine: Engine) -> None:
+async def test_after_forgetting_it_looks_again(pool: Pool, empty_database: str, engine: Engine) -> None:
     if engine != "plain":
         pytest.skip("TimescaleDB makes its chunks itself")
     ts = us("2026-01-15")
     room = Partitions(pool)
     await room.make_room(ts)
-    await pool.execute("DROP TABLE historian.sample_2026_01")
+    with psycopg.connect(empty_database) as owner:
+        owner.execute("DROP TABLE historian.sample_2026_01")
     room.forget()
     await room.make_room(ts)
     await store(pool, ts)
