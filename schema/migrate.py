@@ -146,6 +146,8 @@ def upgrade(
         conn.execute(LOCK)
         for setting in _session(conn):
             conn.execute(setting)
+        if patience_s < TRY_S:
+            conn.execute("SELECT set_config('lock_timeout', %s, false)", [f"{max(1, int(patience_s * 1000))}ms"])
         version, engine = _standing(conn)
         if engine is None:
             engine = prepare_engine(conn)
