@@ -6,26 +6,24 @@ at once one waits for the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import psycopg
 
+from historian.schema.administration import Conn, administering
 from historian.schema.engine import Engine, extension_version, find_engine, prepare_engine
-from historian.schema.errors import BadInput, SchemaError, Unavailable
+from historian.schema.errors import BadInput, SchemaError
 from historian.schema.lock_wait import TRY_S, LockWait
 from historian.schema.steps import LOCK, UNLOCK, Migration, closing, foundation, migrations, script
 
 __all__ = ["PATIENCE_S", "Migration", "SchemaStatus", "dry_run", "dry_run_embedded", "migrations", "require_current", "status", "upgrade"]
 
-_CONNECT_TIMEOUT_S = 15
+_NAME = "historian migrations"
 #: for locks that others hold, a step
 PATIENCE_S = 60.0
-
-Conn = psycopg.Connection[tuple[object, ...]]
 
 _NO_SCHEMA = "to_regclass('historian.migration') IS NULL"
 
@@ -49,29 +47,6 @@ class SchemaStatus:
     version: int | None
     latest: int
     pending: tuple[str, ...]
-
-
-@contextmanager
-def _connected(dsn: str, denied: str) -> Iterator[Conn]:
-    """`denied` is what to do where the role lacks a right."""
-    try:
-        conn = psycopg.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name="historian migrations")
-    except psycopg.Error as error:
-        raise Unavailable(f"the database cannot be reached: {_first_line(error)}") from error
-    try:
-        with conn:
-            conn.execute("SET timezone = 'UTC'")
-            yield conn
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise SchemaError(f"the database role lacks a right: {_first_line(error)}; {denied}") from error
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"the database went away: {_first_line(error)}") from error
-    except psycopg.Error as error:
-        raise SchemaError(f"the database refuses: {_first_line(error)}") from error
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 _ASK_FOR_RIGHTS = "let its owner run: historian db grant ROLE"
@@ -107,7 +82,7 @@ def _pending(engine: Engine, version: int | None, to: int | None) -> list[Migrat
 
 def status(dsn: str) -> SchemaStatus:
     """What stands in the database; changes nothing. Raises Unavailable, and SchemaError if its schema is newer than this program knows."""
-    with _connected(dsn, _ASK_FOR_RIGHTS) as conn:
+    with administering(dsn, name=_NAME, denied=_ASK_FOR_RIGHTS) as conn:
         version, engine = _standing(conn)
         if engine is None:
             row = conn.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
@@ -141,7 +116,7 @@ def upgrade(
 
     Raises Unavailable, BadInput for a version that is none, and SchemaError if the schema is newer than this program knows or the server cannot carry it.
     """
-    with _connected(dsn, _AS_OWNER) as conn, LockWait(dsn, conn.info.backend_pid, on_wait) as wait:
+    with administering(dsn, name=_NAME, denied=_AS_OWNER) as conn, LockWait(dsn, conn.info.backend_pid, on_wait) as wait:
         conn.execute("SET lock_timeout = 0")
         conn.execute(LOCK)
         for setting in _session(conn):
@@ -186,7 +161,7 @@ def _apply(conn: Conn, wait: LockWait, migration: Migration, engine: Engine, pat
 
 def dry_run(dsn: str, *, to: int | None = None) -> str:
     """What `upgrade` would send, as a script for psql; changes and locks nothing. Empty if there is nothing to do. Raises as `upgrade` does."""
-    with _connected(dsn, _ASK_FOR_RIGHTS) as conn:
+    with administering(dsn, name=_NAME, denied=_ASK_FOR_RIGHTS) as conn:
         version, engine = _standing(conn)
         first: list[str] = []
         standing = f"(SELECT max(number) FROM historian.migration) = {version}"  # noqa: S608

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
-from historian.schema.errors import BadInput, SchemaError, Unavailable
-
-Conn = psycopg.Connection[tuple[object, ...]]
+from historian.schema.administration import Conn, administering
+from historian.schema.errors import BadInput, SchemaError
 
 _OWNERS = """
 SELECT DISTINCT owner::regrole::text FROM (
@@ -99,27 +97,10 @@ def rights(dsn: str, role: str, *, read_only: bool = False) -> Rights:
 
 @contextmanager
 def _connected(dsn: str) -> Iterator[Conn]:
-    try:
-        conn = psycopg.connect(dsn, autocommit=True, connect_timeout=15, application_name="historian db grant")
-    except psycopg.Error as error:
-        raise Unavailable(f"the database cannot be reached: {_first_line(error)}") from error
-    try:
-        with conn:
-            # names are told, and given back, in full
-            conn.execute("SET search_path = pg_catalog, pg_temp")
-            yield conn
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise SchemaError(
-            f"this database role may not give rights: {_first_line(error)}; run this as the owner of the schema or as a superuser"
-        ) from error
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"the database went away: {_first_line(error)}") from error
-    except psycopg.Error as error:
-        raise SchemaError(f"the database refuses: {_first_line(error)}") from error
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().partition("\n")[0]
+    with administering(dsn, name="historian db grant", denied="run this as the owner of the schema or as a superuser") as conn:
+        # names are told, and given back, in full
+        conn.execute("SET search_path = pg_catalog, pg_temp")
+        yield conn
 
 
 def _require_rules(conn: Conn) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
@@ -20,7 +20,7 @@ def with_database(dsn: str, name: str) -> str:
 def as_role(dsn: str, role: str) -> str:
     """The DSN (a URI) of the same database for another role, who needs no password here."""
     parts = urlsplit(dsn)
-    return urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+    return urlunsplit(parts._replace(netloc=f"{quote(role)}@{parts.netloc.rpartition('@')[2]}"))
 
 
 def make_role(dsn: str, role: str) -> None:
