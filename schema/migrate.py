@@ -150,7 +150,7 @@ def _apply(conn: Conn, wait: LockWait, migration: Migration, engine: Engine, pat
     try:
         if not migration.whole:
             for statement in migration.statements():
-                wait.patiently(what, partial(conn.execute, statement), patience_s)
+                wait.patiently(f"a statement of {what}", partial(conn.execute, statement), patience_s)
         wait.patiently(what, whole, patience_s)
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
