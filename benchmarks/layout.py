@@ -1,7 +1,7 @@
 """Which index, how many rows a transaction, which chunk: writes and reads of the same samples, measured together.
 
-    python benchmarks/storage.py
-    python benchmarks/storage.py --dsn postgresql://user@host/postgres
+    python benchmarks/layout.py
+    python benchmarks/layout.py --dsn postgresql://user@host/postgres
 
 Each line is a fresh table of the form of historian.sample. `write` is a COPY of sorted rows by one connection, `CPU s` what its backend used, which other work on
 the machine disturbs less; `WAL` and `size` are bytes a row. Reads are what a chart asks for: one tag's 2 000 samples, eight tags' last 300 s, and the last minute

@@ -198,6 +198,22 @@ async def test_a_correction_of_more_samples_than_timescaledb_decompresses_by_its
 
 
 @pytest.mark.usefixtures("timescale")
+async def test_corrections_that_lie_far_apart_leave_what_lies_between_in_the_columnstore(pool: Pool, database: str) -> None:
+    tags = await make_tags(pool, 2)
+    writer = Writer(pool)
+    whole = walks(tags, OLD, 20_000)
+    await write(writer, whole, 0)
+    await asyncio.to_thread(chunks.tend, database)
+    ends = whole.take(np.array([0, len(whole) - 1]))
+    await write(writer, Samples(ends.tag_id, ends.ts, ends.value + 1, ends.quality), 1)
+    assert writer.counts.replaced == 2
+    # of each tag the batch with the correction has been taken out, and none of the other nine
+    store = await pool.fetchval("SELECT columnstore::text FROM historian.chunk")
+    assert await pool.fetchval(f"SELECT sum(_ts_meta_count) FROM {store}") == len(whole) - 2 * 2000
+    assert (await content(pool))[0] == len(whole)
+
+
+@pytest.mark.usefixtures("timescale")
 async def test_writers_go_on_while_a_chunk_is_converted(pool: Pool, database: str) -> None:
     tags = await make_tags(pool, 500)
     writer = Writer(pool)
