@@ -64,7 +64,7 @@ async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = Fal
             # refreshes and conversions take a core at times of their own choosing; benchmarks/storage.py says what they cost
             with psycopg.connect(made, autocommit=True) as conn:
                 conn.execute(
-                    "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%'"
+                    "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' OR proc_schema = 'historian'"
                 )
         engine = f"TimescaleDB {now.extension_version}" if now.engine == "timescale" else "plain"
         if not quiet:

@@ -12,8 +12,7 @@ import numpy as np
 from historian.schema.connection import Pool, translated
 from historian.schema.samples import Bools, Int64s
 
-_DAY_US = 86_400 * 1_000_000
-_MONTH_US = 31 * _DAY_US
+_MONTH_US = 31 * 86_400 * 1_000_000
 _MONTHS_AHEAD = 3
 
 # TimescaleDB has no call of its own for it: a row makes its chunk, and the chunk stays when the row is taken back. No reader ever sees that row.
@@ -23,6 +22,9 @@ _CHUNK = """
 SELECT range_start, range_end FROM timescaledb_information.chunks
 WHERE hypertable_schema = 'historian' AND hypertable_name = 'sample' AND range_start <= $1 AND range_end > $1
 """
+
+# it changes with the rate (migration 0009)
+_INTERVAL = "SELECT (date_part('epoch', historian.chunk_interval()) * 1000000)::int8"
 
 
 # direct compress came with TimescaleDB 2.21; neither setting may be asked for where it is not known
@@ -64,7 +66,11 @@ class Partitions:
     async def make_ahead(self, now: int) -> None:
         """Make what live samples will soon need: months, or the next chunk. Raises Unavailable."""
         await self.make_room(np.array([now], np.int64))
-        ahead = [n * _MONTH_US for n in range(1, _MONTHS_AHEAD)] if self.plain else [_DAY_US]
+        if self.plain:
+            ahead = [n * _MONTH_US for n in range(1, _MONTHS_AHEAD)]
+        else:
+            with translated():
+                ahead = [await self._pool.fetchval(_INTERVAL)]
         await self.make_room(now + np.array(ahead, np.int64))
 
     async def _make_months(self, ts: Int64s) -> None:

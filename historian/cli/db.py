@@ -14,6 +14,7 @@ from historian.cli import db_grant
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
+    from historian.schema.chunks import Layout
     from historian.schema.migrate import SchemaStatus
 
 #: exit code of `status` when the schema is not there or not the newest
@@ -98,7 +99,8 @@ def status(
     data_dir: DataDir = None,
     json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Show the engine, versions, migrations to come, and size. Changes nothing."""
+    """Show the engine, versions, migrations to come, size, and how the samples lie on disk. Changes nothing."""
+    from historian.schema.chunks import layout
     from historian.schema.migrate import SchemaStatus, migrations
     from historian.schema.migrate import status as schema_status
 
@@ -107,13 +109,55 @@ def status(
         # looking must not make one
         known = migrations("plain")
         found = SchemaStatus(None, "", None, None, len(known), tuple(f"{m.number:04d}_{m.name}" for m in known))
-        _show(str(directory), found, 0, json=json)
+        _show(str(directory), found, 0, None, json=json)
     else:
         with _database(dsn, data_dir) as place:
             found = schema_status(place.dsn)
-            _show(place.name, found, _size_bytes(place.dsn), json=json)
+            lies = layout(place.dsn) if not found.pending else None
+            _show(place.name, found, _size_bytes(place.dsn), lies, json=json)
     if found.pending:
         raise typer.Exit(PENDING)
+
+
+@app.command(
+    "chunks",
+    epilog="Examples: historian db chunks --dsn postgresql://historian@db.example/plant   ·   historian db chunks --interval 6h   ·   historian db chunks --now",
+)
+def chunks(
+    interval: Annotated[
+        str | None,
+        typer.Option("--interval", metavar="6h|2d|auto", help="How long a chunk is, of those to come; auto: it follows the measured rate."),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Convert and put right at once what is due, also what was written to a moment ago.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all chunks, not only the newest.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    dsn: Dsn = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show how the samples lie on disk, in chunks of TimescaleDB or months of plain PostgreSQL; set the interval of chunks, convert them now."""
+    from historian.cli import db_chunks
+    from historian.schema.chunks import layout, parse_interval, set_interval
+    from historian.schema.errors import SchemaError
+    from historian.schema.migrate import require_current
+
+    wanted = parse_interval(interval) if interval is not None else None
+    if dsn is None and not _made(_directory(data_dir)):
+        raise SchemaError(f"there is no database in {_directory(data_dir)}; run: historian db init")
+    with _database(dsn, data_dir) as place:
+        require_current(place.dsn)
+        if interval is not None:
+            set_interval(place.dsn, wanted)
+        if now:
+            db_chunks.tend_now(place.dsn)
+        found = layout(place.dsn)
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(db_chunks.document(found), option=orjson.OPT_INDENT_2).decode())
+    else:
+        db_chunks.show(found, every=every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +259,9 @@ def _size_bytes(dsn: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _show(name: str, found: SchemaStatus, size_bytes: int, *, json: bool) -> None:
+def _show(name: str, found: SchemaStatus, size_bytes: int, lies: Layout | None, *, json: bool) -> None:
+    from historian.cli import db_chunks
+
     if json:
         import orjson
 
@@ -228,6 +274,7 @@ def _show(name: str, found: SchemaStatus, size_bytes: int, *, json: bool) -> Non
             "latest_version": found.latest,
             "pending": found.pending,
             "size_bytes": size_bytes,
+            "storage": db_chunks.document(lies) if lies is not None else None,
         }
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
@@ -240,6 +287,7 @@ def _show(name: str, found: SchemaStatus, size_bytes: int, *, json: bool) -> Non
         ("schema", version),
         ("pending", ", ".join(found.pending) or "nothing"),
         ("size", f"{size_bytes / 1e6:,.1f} MB"),
+        *(db_chunks.summary(lies) if lies is not None else ()),
     ]
     for label, text in rows:
-        typer.echo(f"{label:<10}{text}")
+        typer.echo(f"{label:<28}{text}" if label.startswith("  ") else f"{label:<10}{text}")
