@@ -31,6 +31,8 @@ _LEDGER_BITE = 500_000
 _IN_BETWEEN = 16
 #: verified in one query, at most
 _CHECKED_SLICES = 50
+#: while another refresh of the same rollup runs
+_TRIES, _RETRY_S = 60, 1.0
 
 _DAY = 86_400 * 1_000_000
 
@@ -292,11 +294,22 @@ class _Move:
                     pass
                 return
             for row in await self._conn.fetch(_ROLLUP_JOBS):
-                await self._conn.execute(f"CALL run_job({int(row['job_id'])})")
+                await self._run_job(row["job_id"])
         except asyncpg.PostgresError as error:
             self._report.note(
                 f"the rollups are not all refreshed yet ({str(error).splitlines()[0]}): the target goes on with that by itself"
             )
+
+    async def _run_job(self, job: int) -> None:
+        """Refresh a level as TimescaleDB's own job for it would, which may be at it just now."""
+        for patience in reversed(range(_TRIES)):
+            try:
+                await self._conn.execute(f"CALL run_job({int(job)})")
+                return
+            except asyncpg.PostgresError as error:
+                if not patience or "concurrent refresh" not in str(error):
+                    raise
+                await asyncio.sleep(_RETRY_S)
 
 
 class _Outflow:
