@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import asyncpg
@@ -201,7 +202,7 @@ class _Move:
         self._report.phase("Moving", total, before)
         flow = _Outflow(self._reading, left[0].select()) if left else None
         try:
-            for one, following in zip(left, [*left[1:], None], strict=True):
+            for one, following in zip_longest(left, left[1:]):
                 assert flow is not None
                 await target.make_room(one)
                 await target.store(one, flow.rows())
