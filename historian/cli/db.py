@@ -1,4 +1,4 @@
-"""`historian db`: make the database's schema, look at it, bring it up to date."""
+"""`historian db`: make the database's schema, look at it, bring it up to date; move and back up the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from historian.cli import db_move
+from historian.cli import db_backup, db_move
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PENDING = 3
 
 app = typer.Typer(
-    help="Make, look at and upgrade the database's schema.",
+    help="Make, look at, upgrade, move and back up the database.",
     no_args_is_help=True,
     epilog=(
         "They work on the embedded database in --data-dir, also while a server runs on it, or on any server with --dsn."
@@ -82,6 +82,8 @@ def status(
 
 
 app.command("move", epilog=db_move.EPILOG)(db_move.move)
+app.command("backup", epilog=db_backup.BACKUP_EPILOG)(db_backup.backup)
+app.command("restore", epilog=db_backup.RESTORE_EPILOG)(db_backup.restore)
 
 
 @dataclass(frozen=True, slots=True)
