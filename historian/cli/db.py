@@ -1,4 +1,4 @@
-"""`historian db`: make the database's schema, look at it, bring it up to date."""
+"""`historian db`: make the database's schema, look at it, bring it up to date; move and back up the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from historian.cli import db_grant
+from historian.cli import db_backup, db_grant, db_move
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LockWait = Annotated[
 ]
 
 app = typer.Typer(
-    help="Make, look at and upgrade the database's schema.",
+    help="Make, look at, upgrade, move and back up the database.",
     no_args_is_help=True,
     epilog=(
         "They work on the embedded database in --data-dir, also while a server runs on it, or on any server with --dsn."
@@ -160,12 +160,18 @@ def chunks(
         db_chunks.show(found, every=every)
 
 
+app.command("move", epilog=db_move.EPILOG)(db_move.move)
+app.command("backup", epilog=db_backup.BACKUP_EPILOG)(db_backup.backup)
+app.command("restore", epilog=db_backup.RESTORE_EPILOG)(db_backup.restore)
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A database; `name` is for people, without its password."""
+    """A database; `name` is for people, without its password. `ours`: nobody else has it, since it is the embedded one and was started for this command."""
 
     dsn: str
     name: str
+    ours: bool = False
 
 
 def _directory(data_dir: Path | None) -> Path:
@@ -202,12 +208,12 @@ def _database(dsn: str | None, data_dir: Path | None) -> Iterator[_Place]:
         yield _Place(beside, str(directory))
         return
     try:
-        yield _Place(embedded.dsn, str(directory))
+        yield _Place(embedded.dsn, str(directory), ours=True)
     finally:
         embedded.stop()
 
 
-def _name(dsn: str) -> str:
+def _name(dsn: str, option: str = "--dsn") -> str:
     """`user@host:port/database`. Raises BadInput for what is no DSN, without repeating it: there may be a password in it."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
@@ -216,11 +222,11 @@ def _name(dsn: str) -> str:
 
     try:
         if not dsn.startswith(("postgresql://", "postgres://")):
-            raise BadInput("--dsn is not of the form postgresql://user@host/database")
+            raise BadInput(f"{option} is not of the form postgresql://user@host/database")
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         raise BadInput(
-            "--dsn cannot be read; its form is postgresql://user@host/database, with other characters than letters and digits as %XX"
+            f"{option} cannot be read; its form is postgresql://user@host/database, with other characters than letters and digits as %XX"
         ) from None
     user, port, database = (f"{sign}{parts[key]}" if key in parts else "" for key, sign in (("user", ""), ("port", ":"), ("dbname", "/")))
     return f"{user}{'@' if user else ''}{parts.get('host', 'localhost')}{port}{database}"

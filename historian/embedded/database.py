@@ -57,6 +57,9 @@ USER = DATABASE = "historian"
 #: part of the socket's name only: nothing listens on it
 PORT = 5432
 
+#: a cluster that is being made
+_FRESH = "pgdata.initdb-"
+
 _MB = 1 << 20
 #: `sun_path` has 108 bytes on Linux and 104 on macOS, the end of the string included
 _MAX_SOCKET_PATH = 100
@@ -224,6 +227,32 @@ class EmbeddedDatabase:
                 self._launch(lambda _: None)
                 self._make_database()
 
+    def install(self, fill: Callable[[Path], None]) -> None:
+        """Take for a cluster what `fill` puts into the empty directory that it is given: a backup. It appears whole, or not at all, and is not started.
+
+        Raises Conflict if there is a cluster already or another process has the directory, Unavailable, and what `fill` raises.
+        """
+        with self._switch, _explained(self.data_dir):
+            self._lock()
+            try:
+                if self.pgdata.exists():
+                    raise Conflict(f"there is a database in {self.data_dir} already")
+                user = self._user()
+                fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=self.data_dir))
+                try:
+                    fill(fresh)
+                    if user is not None:
+                        for path in fresh.rglob("*"):
+                            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+                    give(fresh, user)
+                    fresh.rename(self.pgdata)
+                    _sync(self.data_dir)
+                except BaseException:
+                    shutil.rmtree(fresh, ignore_errors=True)
+                    raise
+            finally:
+                self._unlock()
+
     # the directory
 
     def _lock(self) -> None:
@@ -262,7 +291,7 @@ class EmbeddedDatabase:
 
     def _make_cluster(self, on_step: OnStep) -> None:
         """Have a cluster of our PostgreSQL's version in `pgdata`. It is made under another name: an interrupted initdb leaves nothing behind that counts."""
-        for remains in self.data_dir.glob("pgdata.initdb-*"):
+        for remains in self.data_dir.glob(f"{_FRESH}*"):
             shutil.rmtree(remains, ignore_errors=True)
         if self.pgdata.is_dir() and not any(self.pgdata.iterdir()):
             self.pgdata.rmdir()
@@ -286,7 +315,7 @@ class EmbeddedDatabase:
                 f"no space left for the database in {self.data_dir}: {free // _MB} MB are free, {_ROOM_FOR_INIT // _MB} MB are needed"
             )
         on_step("creating the database")
-        fresh = Path(tempfile.mkdtemp(prefix="pgdata.initdb-", dir=self.data_dir))
+        fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=self.data_dir))
         try:
             user = self._user()
             give(fresh, user)
