@@ -380,15 +380,20 @@ SELECT
 FROM historian.rollup_1h GROUP BY 1, 2
 WITH NO DATA;
 
--- Refreshed is what was written since, however old: only that. The newest bucket is left out, since it is still being filled.
+-- Refreshed is what was written since, however old: only that, and the oldest first, since what lies behind the last refreshed bucket is taken from the samples. The newest
+-- bucket is left out: it is still being filled.
 SELECT add_continuous_aggregate_policy('historian.rollup_1m',
-    start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute', buckets_per_batch => 240);
+    start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute',
+    buckets_per_batch => 240, refresh_newest_first => false);
 SELECT add_continuous_aggregate_policy('historian.rollup_10m',
-    start_offset => NULL, end_offset => INTERVAL '10 minutes', schedule_interval => INTERVAL '2 minutes', buckets_per_batch => 144);
+    start_offset => NULL, end_offset => INTERVAL '10 minutes', schedule_interval => INTERVAL '2 minutes',
+    buckets_per_batch => 144, refresh_newest_first => false);
 SELECT add_continuous_aggregate_policy('historian.rollup_1h',
-    start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes', buckets_per_batch => 168);
+    start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes',
+    buckets_per_batch => 168, refresh_newest_first => false);
 SELECT add_continuous_aggregate_policy('historian.rollup_1d',
-    start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour', buckets_per_batch => 90);
+    start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour',
+    buckets_per_batch => 90, refresh_newest_first => false);
 
 -- Chunks of some thousands of buckets a tag: they are read and converted as runs of a thousand.
 DO $$

@@ -202,7 +202,7 @@ class Trouble:
         random.Random(self.seed).shuffle(names)
         times = dict.fromkeys(self._actions, 0)
         deadline = time.monotonic() + deadline_s
-        share = self.total * 0.85 / (len(names) + 1)
+        share = self.total * 0.6 / (len(names) + 1)
         after = 0
         for number, name in enumerate(names):
             # all of it while there is a good deal left to come, and each when the one before it is overcome
