@@ -15,7 +15,7 @@ from historian.ingest.writer import Writer
 from historian.query.range import RangeQuery, read_range
 from historian.query.snapshot import read_snapshot
 from historian.schema.catalogue import Catalogue
-from historian.schema.connection import open_pool
+from historian.schema.connection import Pool, open_pool
 from historian.schema.engine import Engine
 from historian.schema.errors import BadInput, Conflict
 from historian.schema.ledger import Batch
@@ -25,8 +25,8 @@ from historian.schema.samples import Samples
 LATEST = {engine: len(migrations(engine)) for engine in ("plain", "timescale")}
 #: every version that a database may have had, whatever the engine
 EARLIER = range(1, max(LATEST.values()))
-#: samples have room from here on (months, chunks), the ledger is there from here on
-SAMPLES_SINCE, LEDGER_SINCE = 3, 4
+#: samples have room from here on (months, chunks); the ledger is there; writers log what buckets they change
+SAMPLES_SINCE, LEDGER_SINCE, ROLLUPS_SINCE = 3, 4, 7
 
 _DAY = 86_400_000_000
 _START = 1_767_225_600_000_000  # 2026-01-01
@@ -110,6 +110,8 @@ def fill(dsn: str, version: int, engine: Engine) -> None:
             conn.execute(
                 "INSERT INTO historian.ledger_content (position, content) VALUES (nextval('historian.write_position'), 'of long ago')"
             )
+        if version >= ROLLUPS_SINCE:
+            conn.execute("SELECT historian.rollup_changed(array_agg(tag_id), array_agg(ts), array_agg(ts)) FROM historian.sample")
 
 
 async def check(dsn: str, version: int) -> None:
@@ -138,6 +140,10 @@ async def check(dsn: str, version: int) -> None:
             same(sorted(snapshot), sorted((path, *row) for path, row in newest().items()))
             assert await pool.fetchval("SELECT count(*) FROM historian.samples") == len(STORED)
             assert await pool.fetchval("SELECT count(*) FROM historian.current") == len(KINDS)
+            # Buckets have what was there before there were buckets. (TimescaleDB's policies make them meanwhile, in a time of their own.)
+            if await pool.fetchval("SELECT to_regprocedure('historian.refresh_rollups(timestamptz, int8)') IS NOT NULL"):
+                await make_buckets(pool)
+                await check_buckets(pool)
 
         # as a server has it: a conversion by TimescaleDB's policy, which begins on its own, may get in the way of a write, which is made again
         writer = Writer(pool)
@@ -167,6 +173,26 @@ async def check(dsn: str, version: int) -> None:
         await writer.close()
     finally:
         pool.terminate()
+
+
+LEVELS = ("1m", "10m", "1h", "1d")
+
+
+async def make_buckets(pool: Pool) -> None:
+    """All of the past, as maintenance makes them."""
+    while await pool.fetchval("SELECT historian.refresh_rollups(now())"):
+        pass
+
+
+async def check_buckets(pool: Pool) -> None:
+    numbers = [row for row in expected() if KINDS[row[0]] != "text"]
+    for level in LEVELS:
+        row = await pool.fetchrow(
+            f"SELECT sum(count) AS count, sum(bad_count) AS bad, min(min) AS min, max(max) AS max FROM historian.rollups_{level} WHERE tag <> 'p/text'"
+        )
+        assert (row["count"], row["bad"]) == (len(numbers), sum(quality < 64 for _, _, _, quality, _ in numbers)), level
+        known = [value for _, _, value, quality, _ in numbers if quality >= 64]
+        assert (row["min"], row["max"]) == (min(known), max(known)), level
 
 
 def batch_of(ids: dict[str, int]) -> Samples:
