@@ -112,7 +112,7 @@ END $$;
 -- Chunks with what we know of them. `due`: to be converted, or put right.
 CREATE VIEW historian.chunk_work AS
 SELECT c.*, s.changed_at, s.rows, s.batches, s.fewest, s.due_since, s.problem,
-    c.range_end <= now() - historian.convert_after(historian.chunk_interval())
+    c.range_end <= now() - (SELECT historian.convert_after(historian.chunk_interval()))
         AND c.status & 4 = 0 AND (c.status & 1 = 0 OR c.status & 10 <> 0 OR COALESCE(s.batches > 2 * s.fewest, false)) AS due
 FROM historian.chunk c LEFT JOIN historian.chunk_state s USING (chunk_name);
 
@@ -167,7 +167,9 @@ DECLARE
     quiet   interval := COALESCE(config ->> 'quiet', '10 minutes')::interval;
     until   timestamptz := clock_timestamp() + COALESCE(config ->> 'seconds', '300')::float8 * INTERVAL '1 second';
     schema  text := (SELECT extnamespace::regnamespace::text FROM pg_catalog.pg_extension WHERE extname = 'timescaledb');
-    tended  text[] := '{}';
+    names   text[];
+    name    text;
+    failed  text;
     next    record;
     trouble text;
 BEGIN
@@ -175,20 +177,22 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM historian.chunk_state WHERE chunk_name NOT IN (SELECT chunk_name FROM historian.chunk);
-    PERFORM historian.look_at_chunk(c, c.range_end <= now() - historian.convert_after(historian.chunk_interval())) FROM historian.chunk c;
+    PERFORM historian.look_at_chunk(c, c.range_end <= now() - (SELECT historian.convert_after(historian.chunk_interval()))) FROM historian.chunk c;
     COMMIT;
     PERFORM historian.follow_rate();
     COMMIT;
     UPDATE historian.chunk_state s SET due_since = CASE WHEN w.due THEN clock_timestamp() END, problem = CASE WHEN w.due THEN s.problem END
         FROM historian.chunk_work w WHERE w.chunk_name = s.chunk_name AND w.due = (s.due_since IS NULL);
     COMMIT;
-    WHILE clock_timestamp() < until LOOP
-        -- the oldest first; one that is never quiet is taken after a day
-        SELECT w.* INTO next FROM historian.chunk_work w
-            WHERE w.due AND (w.changed_at <= clock_timestamp() - quiet OR w.due_since <= clock_timestamp() - INTERVAL '1 day')
-                AND cardinality(array_positions(tended, w.chunk_name)) < 2
-            ORDER BY w.range_start LIMIT 1;
-        EXIT WHEN next IS NULL;
+    -- The oldest first; one that is never quiet is taken after a day. Those with rows beside the columnstore a second time, if need be: when they have gone into it, its
+    -- batches may still be many.
+    SELECT array_agg(n.chunk_name ORDER BY n.range_start, n.turn) INTO names FROM (
+        SELECT w.chunk_name, w.range_start, turn FROM historian.chunk_work w, generate_series(1, CASE WHEN w.status & 8 = 8 THEN 2 ELSE 1 END) AS turn
+        WHERE w.due AND (w.changed_at <= clock_timestamp() - quiet OR w.due_since <= clock_timestamp() - INTERVAL '1 day')) AS n;
+    FOREACH name IN ARRAY COALESCE(names, '{}') LOOP
+        EXIT WHEN clock_timestamp() >= until;
+        SELECT w.* INTO next FROM historian.chunk_work w WHERE w.chunk_name = name AND w.due;
+        CONTINUE WHEN next IS NULL OR name = failed;
         trouble := NULL;
         BEGIN
             -- who reads or writes it is waited for so long, and whoever comes later waits for us; else it is tried again at the next turn
@@ -199,12 +203,11 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             trouble := SQLERRM;
         END;
-        -- a second time: where rows beside the columnstore have gone into it, its batches may still be many
-        tended := tended || next.chunk_name || CASE WHEN trouble IS NULL AND next.status & 8 = 8 THEN '{}' ELSE ARRAY[next.chunk_name] END;
         UPDATE historian.chunk_state s SET problem = trouble, due_since = CASE WHEN w.due THEN s.due_since END
             FROM historian.chunk_work w WHERE w.chunk_name = next.chunk_name AND s.chunk_name = next.chunk_name;
         COMMIT;
         IF trouble IS NOT NULL THEN
+            failed := name;
             RAISE LOG 'historian: chunk % is not converted: %', next.chunk_name, trouble;
         END IF;
     END LOOP;

@@ -124,6 +124,20 @@ async def test_old_chunks_are_converted_and_recent_ones_are_left(pool: Pool, dat
 
 
 @pytest.mark.usefixtures("timescale")
+async def test_the_job_converts_what_has_become_quiet(pool: Pool, database: str) -> None:
+    tags = await make_tags(pool, 20)
+    await write(Writer(pool), walks(tags, OLD, 500), 0)
+    job = await pool.fetchval(
+        "SELECT job_id FROM timescaledb_information.jobs WHERE proc_schema = 'historian' AND proc_name = 'tend_chunks'"
+    )
+    await pool.execute("CALL run_job($1::int)", job)
+    assert [form for form, *_ in await forms(pool)] == ["rowstore"]
+    await pool.execute("UPDATE historian.chunk_state SET changed_at = changed_at - interval '11 minutes'")
+    await pool.execute("CALL run_job($1::int)", job)
+    assert [form for form, *_ in await forms(pool)] == ["columnstore"]
+
+
+@pytest.mark.usefixtures("timescale")
 @pytest.mark.parametrize("order", ["ascending", "shuffled"])
 async def test_what_a_bulk_load_leaves_is_brought_to_the_size_of_a_clean_conversion(pool: Pool, database: str, order: str) -> None:
     # a hundred rows of a tag at a time go straight into the columnstore, as batches of a hundred rows

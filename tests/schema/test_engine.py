@@ -41,5 +41,7 @@ def test_samples_lie_in_what_the_engine_has_for_them(database: str, engine: Engi
                 "SELECT compression_enabled FROM timescaledb_information.hypertables WHERE hypertable_schema = 'historian' AND hypertable_name = 'sample'"
             ).fetchone()
             assert row == (True,)
-            row = conn.execute("SELECT count(*) FROM timescaledb_information.jobs WHERE hypertable_name = 'sample'").fetchone()
+            row = conn.execute(
+                "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_schema = 'historian' AND proc_name = 'tend_chunks' AND scheduled"
+            ).fetchone()
             assert row == (1,)
