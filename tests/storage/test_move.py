@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,9 +33,9 @@ MONTHS = 14
 
 
 @pytest.fixture
-def data_dir(short_tmp: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def data_dir(short_tmp: Path) -> Iterator[Path]:
     """A directory for an embedded database, which is stopped after the test if a killed command left it running."""
-    path = short_tmp / request.node.name[:40]
+    path = Path(tempfile.mkdtemp(prefix="m", dir=short_tmp))
     yield path
     embedded = EmbeddedDatabase(path)
     embedded.start()
