@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpclient
 import psycopg
@@ -131,6 +132,28 @@ def test_an_embedded_database_moves_with_everything_in_it(data_dir: Path, empty_
     assert stored(empty_database) == before
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(data_dir: Path, empty_database: str) -> None:
+    before = fill(data_dir, range(MONTHS))
+    process = subprocess.Popen(
+        command("db", "move", "--data-dir", data_dir, "--to", empty_database),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: slices_in(empty_database) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    left = run("db", "move", "--data-dir", data_dir, "--to", empty_database)
+    assert left.returncode == 0, left.stderr
+    assert "of them earlier" in left.stdout
+    assert stored(empty_database) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_move_that_is_killed_goes_on_and_doubles_nothing(data_dir: Path, empty_database: str, seed: int) -> None:
@@ -164,7 +187,7 @@ def slices_in(dsn: str) -> int:
         return int(row[0])
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.stderr and process.stderr.read()
