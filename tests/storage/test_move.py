@@ -7,9 +7,11 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpclient
 import psycopg
@@ -32,9 +34,9 @@ MONTHS = 14
 
 
 @pytest.fixture
-def data_dir(short_tmp: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def data_dir(short_tmp: Path) -> Iterator[Path]:
     """A directory for an embedded database, which is stopped after the test if a killed command left it running."""
-    path = short_tmp / request.node.name[:40]
+    path = Path(tempfile.mkdtemp(prefix="m", dir=short_tmp))
     yield path
     embedded = EmbeddedDatabase(path)
     embedded.start()
@@ -130,6 +132,28 @@ def test_an_embedded_database_moves_with_everything_in_it(data_dir: Path, empty_
     assert stored(empty_database) == before
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(data_dir: Path, empty_database: str) -> None:
+    before = fill(data_dir, range(MONTHS))
+    process = subprocess.Popen(
+        command("db", "move", "--data-dir", data_dir, "--to", empty_database),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: slices_in(empty_database) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    left = run("db", "move", "--data-dir", data_dir, "--to", empty_database)
+    assert left.returncode == 0, left.stderr
+    assert "of them earlier" in left.stdout
+    assert stored(empty_database) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_move_that_is_killed_goes_on_and_doubles_nothing(data_dir: Path, empty_database: str, seed: int) -> None:
@@ -163,7 +187,7 @@ def slices_in(dsn: str) -> int:
         return int(row[0])
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.stderr and process.stderr.read()
