@@ -19,6 +19,8 @@ const tell = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 const [dump] = process.argv.slice(2);
 const loadDataDir = dump === undefined ? undefined : new Blob([await readFile(dump)]);
 const db = await PGlite.create({ extensions: { timescaledb }, loadDataDir });
+// as shared_preload_libraries does, before anything looks at a hypertable
+await db.exec("LOAD 'timescaledb'");
 
 // one after the other: there is one session, and it is handed on
 let turn = Promise.resolve();

@@ -82,8 +82,7 @@ def test_a_copy_that_fails_is_an_error_and_no_end(shared: str) -> None:
     with psycopg.connect(shared, autocommit=True) as conn:
         conn.execute("CREATE TABLE public.t (n int8 CHECK (n < 1000))")
         with pytest.raises(psycopg.errors.CheckViolation), conn.cursor().copy("COPY public.t FROM STDIN") as copy:
-            for n in range(2000):
-                copy.write_row((n,))
+            copy.write("".join(f"{n}\n" for n in range(2000)))
         with pytest.raises(ZeroDivisionError), conn.cursor().copy("COPY public.t FROM STDIN") as copy:
             copy.write_row((1 / 0,))
         with pytest.raises(psycopg.errors.UndefinedTable), conn.cursor().copy("COPY public.absent FROM STDIN"):
@@ -109,6 +108,10 @@ async def test_asyncpg_too(shared: str) -> None:
         row = np.dtype([("columns", ">i2"), ("size", ">i4"), ("n", ">i8")])
         # after the header, before the trailer
         assert np.frombuffer(b"".join(chunks)[19:-2], row)["n"].tolist() == list(range(50_000))
+        # what a pool does with a connection that is given back
+        await conn.reset()
+        assert await conn.fetchval("SHOW application_name") == "it's ours"
+        assert await conn.fetchval("SHOW search_path") == '"$user", public'
         statement = await conn.prepare("SELECT n FROM t WHERE n >= $1 ORDER BY n")
         async with conn.transaction():
             assert [record["n"] async for record in statement.cursor(49_000, prefetch=300)] == list(range(49_000, 50_000))

@@ -11,7 +11,13 @@ const GSS_REQUEST = 80877104;
 const CANCEL_REQUEST = 80877102;
 const COPY_IN = 'G'.charCodeAt(0);
 /** settings in a startup message that are none of a session */
-const NO_SETTINGS = new Set(['user', 'database', 'replication', 'options', 'client_encoding', '_pq_.']);
+const NO_SETTINGS = new Set(['user', 'database', 'replication', 'options', 'client_encoding']);
+
+/** what a server starts sessions with; PGlite's own are those of making a cluster, with the messages of debugging */
+const DEFAULTS = [['search_path', '"$user", public'], ['client_min_messages', 'notice']];
+/** asyncpg's pools send it with every connection that is given back */
+const RESET = /\b(reset|discard)\s+all\b/i;
+const IDLE = 'I'.charCodeAt(0);
 
 /** a COPY FROM STDIN, the only statement of its query */
 const COPY_FROM = /^\s*copy\s[^;]*\sfrom\s+stdin\b/i;
@@ -59,6 +65,7 @@ export async function serve(db, socket) {
   let started = false;
   let waiting = [];
   let copying = null;
+  let wanted = [];
 
   const ask = async (bytes) => Buffer.from(await db.execProtocolRaw(new Uint8Array(bytes)));
   const say = (bytes) => new Promise((said) => (socket.writable && bytes.length ? socket.write(bytes, () => said()) : said()));
@@ -74,12 +81,17 @@ export async function serve(db, socket) {
     return message;
   };
 
+  const set = async () => {
+    for (const [name, value] of [...DEFAULTS, ...wanted]) await db.query('SELECT set_config($1, $2, false)', [name, value]);
+  };
+
   const begin = async (message) => {
     const code = message.readInt32BE(4);
     if (code === SSL_REQUEST || code === GSS_REQUEST) return say(Buffer.from('N'));
     if (code === CANCEL_REQUEST) return socket.end();
-    for (const [name, value] of settings(message)) await db.query('SELECT set_config($1, $2, false)', [name, value]);
     started = true;
+    wanted = settings(message);
+    await set();
     return say(await ask(message));
   };
 
@@ -93,17 +105,20 @@ export async function serve(db, socket) {
       copying = null;
       return say(without(COPY_IN, await ask(whole)));
     }
-    if (type === 'Q' && COPY_FROM.test(message.subarray(5, -1).toString('utf8'))) {
+    const query = type === 'Q' ? message.subarray(5, -1).toString('utf8') : '';
+    if (COPY_FROM.test(query)) {
       copying = [message];
-      const binary = /\bbinary\b/i.test(message.subarray(5, -1).toString('utf8'));
       // columns are not counted: clients ask for the format only
-      return say(portion('G', Buffer.from([binary ? 1 : 0, 0, 0])));
+      return say(portion('G', Buffer.from([/\bbinary\b/i.test(query) ? 1 : 0, 0, 0])));
     }
     waiting.push(message);
     if (type === 'Q' || type === 'S' || type === 'H' || type === 'p') {
       const whole = Buffer.concat(waiting);
       waiting = [];
-      return say(await ask(whole));
+      const answer = await ask(whole);
+      // to what the session began with, not to what the process did
+      if (RESET.test(query) && answer.at(-1) === IDLE) await set();
+      return say(answer);
     }
     return undefined;
   };
