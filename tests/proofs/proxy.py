@@ -7,6 +7,8 @@ middle of whatever they are at, and to refuse new ones. All methods may be calle
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,8 +24,7 @@ class Proxy:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -93,69 +94,82 @@ class Proxy:
         self._run(call())
 
     async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_PIECE)
-            self.port = self._server.sockets[0].getsockname()[1]
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            self._loop.add_reader(self._listener, self._take)
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._abort()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         self._open.set()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        broken = list(self._tasks)
+        self._abort()
+        await asyncio.gather(*broken, return_exceptions=True)
 
     def _abort(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        mine = {writer}
-        self._writers.add(writer)
+    def _take(self) -> None:
+        assert self._listener is not None
         try:
-            if isinstance(self._target, Path):
-                there_reader, there_writer = await asyncio.open_unix_connection(str(self._target), limit=_PIECE)
-            else:
-                there_reader, there_writer = await asyncio.open_connection(*self._target, limit=_PIECE)
-            mine.add(there_writer)
-            self._writers.add(there_writer)
-            ways = [asyncio.create_task(self._pump(reader, there_writer)), asyncio.create_task(self._pump(there_reader, writer))]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-        except OSError:
+            here, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.connections += 1
+        # a task that is cancelled before it began runs nothing of its own: what closes the connection is its callback
+        task = self._loop.create_task(self._serve(here))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: _break(here))
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, here: socket.socket) -> None:
+        here.setblocking(False)
+        unix = isinstance(self._target, Path)
+        there = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
+        there.setblocking(False)
+        try:
+            for one in (here,) if unix else (here, there):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.sock_connect(there, str(self._target) if unix else self._target)
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._pump(here, there))
+                ways.create_task(self._pump(there, here))
+            here.close()
+            there.close()
+        except (OSError, ExceptionGroup):
+            # one side is gone, and so is now the other
             pass
         finally:
-            for one in mine:
-                one.transport.abort()
-            self._writers -= mine
-            self._tasks.discard(task)
+            _break(there)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_PIECE):
+    async def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        while data := await self._loop.sock_recv(source, _PIECE):
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             await self._open.wait()
             if self._break_after is not None:
                 self._break_after -= len(data)
                 if self._break_after < 0:
-                    writer.write(data[: self._break_after])
-                    # what was written before the break may arrive, as in life
-                    await writer.drain()
-                    self._break_after = None
+                    # what passes before the break may arrive, as in life
+                    size, self._break_after = self._break_after, None
+                    await self._loop.sock_sendall(sink, data[:size])
                     self._broken.set()
                     self._abort()
                     raise ConnectionResetError
             self.bytes += len(data)
-            writer.write(data)
-            await writer.drain()
+            await self._loop.sock_sendall(sink, data)
         # one side has ended: what the other still says is passed on
-        if writer.can_write_eof():
-            writer.write_eof()
+        sink.shutdown(socket.SHUT_WR)
+
+
+def _break(connection: socket.socket) -> None:
+    """RST, unless it has ended well: what was on its way may be lost, on both sides."""
+    if connection.fileno() < 0:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
