@@ -32,8 +32,6 @@ _LEDGER_BITE = 500_000
 _IN_BETWEEN = 16
 #: verified in one query, at most
 _CHECKED_SLICES = 50
-#: while another refresh of the same rollup runs
-_TRIES, _RETRY_S = 60, 1.0
 
 _DAY = 86_400 * 1_000_000
 
@@ -44,13 +42,8 @@ SELECT (SELECT count(*) FROM historian.ledger WHERE NOT pg_visible_in_snapshot(x
     + (SELECT count(*) FROM historian.tag WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot))
 """
 _LAST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
-_ROLLUP_JOBS = """
-SELECT j.job_id FROM timescaledb_information.jobs j
-WHERE j.proc_name = 'policy_refresh_continuous_aggregate' AND EXISTS (
-    SELECT FROM timescaledb_information.continuous_aggregates c
-    WHERE c.view_schema = 'historian' AND j.hypertable_name IN (c.view_name, c.materialization_hypertable_name))
-ORDER BY j.job_id
-"""
+#: every level, as the database's own job does it, for which it waits if that is at it
+_TEND_ROLLUPS = """CALL historian.tend_rollups(NULL, '{"all": true}')"""
 
 
 class Report(Protocol):
@@ -294,23 +287,11 @@ class _Move:
                 while await self._conn.fetchval("SELECT historian.refresh_rollups(clock_timestamp() - interval '5 seconds')"):
                     pass
                 return
-            for row in await self._conn.fetch(_ROLLUP_JOBS):
-                await self._run_job(row["job_id"])
+            await self._conn.execute(_TEND_ROLLUPS)
         except asyncpg.PostgresError as error:
             self._report.note(
                 f"the rollups are not all refreshed yet ({str(error).splitlines()[0]}): the target goes on with that by itself"
             )
-
-    async def _run_job(self, job: int) -> None:
-        """Refresh a level as TimescaleDB's own job for it would, which may be at it just now."""
-        for patience in reversed(range(_TRIES)):
-            try:
-                await self._conn.execute(f"CALL run_job({int(job)})")
-                return
-            except asyncpg.PostgresError as error:
-                if not patience or "concurrent refresh" not in str(error):
-                    raise
-                await asyncio.sleep(_RETRY_S)
 
 
 class _Outflow:

@@ -84,6 +84,7 @@ LEFT = {
     "rollup_10m_stored": "the target refreshes its rollups itself",
     "rollup_1h_stored": "the target refreshes its rollups itself",
     "rollup_1d_stored": "the target refreshes its rollups itself",
+    "rollup_turn": "the target refreshes its rollups itself",
     "chunk_plan": "the target measures its own rate",
     "chunk_state": "the target has its own chunks",
     "move": "of a move into the source",

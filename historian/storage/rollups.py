@@ -1,4 +1,4 @@
-"""Rollups of the plain engine, refreshed from the log of what was written. (TimescaleDB refreshes its continuous aggregates by policies of its own.)"""
+"""Rollups of the plain engine, refreshed from the log of what was written. (On TimescaleDB the job historian.tend_rollups of the database does it.)"""
 
 from __future__ import annotations
 

@@ -381,19 +381,54 @@ FROM historian.rollup_1h GROUP BY 1, 2
 WITH NO DATA;
 
 -- Refreshed is what was written since, however old: only that, and the oldest first, since what lies behind the last refreshed bucket is taken from the samples. The newest
--- bucket is left out: it is still being filled.
-SELECT add_continuous_aggregate_policy('historian.rollup_1m',
-    start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute',
-    buckets_per_batch => 240, refresh_newest_first => false);
-SELECT add_continuous_aggregate_policy('historian.rollup_10m',
-    start_offset => NULL, end_offset => INTERVAL '10 minutes', schedule_interval => INTERVAL '2 minutes',
-    buckets_per_batch => 144, refresh_newest_first => false);
-SELECT add_continuous_aggregate_policy('historian.rollup_1h',
-    start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes',
-    buckets_per_batch => 168, refresh_newest_first => false);
-SELECT add_continuous_aggregate_policy('historian.rollup_1d',
-    start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour',
-    buckets_per_batch => 90, refresh_newest_first => false);
+-- bucket is left out: it is still being filled. The policies say how; they are not run by themselves, but by a job in turn: while a level is refreshed for the first time,
+-- the one above it, refreshed at the same moment, may take its new end for given and not see its new buckets yet. They would be missing there until its next turn.
+CREATE TABLE historian.rollup_turn (
+    level        text PRIMARY KEY,
+    job_id       int NOT NULL,
+    refreshed_at timestamptz
+);
+INSERT INTO historian.rollup_turn (level, job_id) VALUES
+    ('1m', add_continuous_aggregate_policy('historian.rollup_1m',
+        start_offset => NULL, end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '1 minute',
+        buckets_per_batch => 240, refresh_newest_first => false)),
+    ('10m', add_continuous_aggregate_policy('historian.rollup_10m',
+        start_offset => NULL, end_offset => INTERVAL '10 minutes', schedule_interval => INTERVAL '2 minutes',
+        buckets_per_batch => 144, refresh_newest_first => false)),
+    ('1h', add_continuous_aggregate_policy('historian.rollup_1h',
+        start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes',
+        buckets_per_batch => 168, refresh_newest_first => false)),
+    ('1d', add_continuous_aggregate_policy('historian.rollup_1d',
+        start_offset => NULL, end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '1 hour',
+        buckets_per_batch => 90, refresh_newest_first => false));
+SELECT alter_job(job_id, scheduled => false) FROM historian.rollup_turn;
+
+-- The job: each level whose turn it is, the lowest first. Option: `all`, whether it is their turn or not.
+CREATE PROCEDURE historian.tend_rollups(job_id int, config jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+    levels text[];
+    due    text;
+    policy record;
+BEGIN
+    -- who calls it by hand waits for the job
+    PERFORM pg_advisory_lock(hashtext('historian.tend_rollups'));
+    COMMIT;
+    SELECT array_agg(t.level ORDER BY j.schedule_interval) INTO levels
+        FROM historian.rollup_turn t JOIN timescaledb_information.jobs j ON j.job_id = t.job_id
+        -- some seconds early, since the job itself is not to the second
+        WHERE (tend_rollups.config ->> 'all')::boolean OR COALESCE(t.refreshed_at <= clock_timestamp() - j.schedule_interval + INTERVAL '5 seconds', true);
+    FOREACH due IN ARRAY COALESCE(levels, '{}') LOOP
+        SELECT j.job_id, j.config INTO policy FROM historian.rollup_turn t JOIN timescaledb_information.jobs j ON j.job_id = t.job_id WHERE t.level = due;
+        COMMIT;
+        CALL _timescaledb_functions.policy_refresh_continuous_aggregate(policy.job_id, policy.config);
+        UPDATE historian.rollup_turn t SET refreshed_at = clock_timestamp() WHERE t.level = due;
+        COMMIT;
+    END LOOP;
+    PERFORM pg_advisory_unlock(hashtext('historian.tend_rollups'));
+END $$;
+
+SELECT alter_job(add_job('historian.tend_rollups', INTERVAL '1 minute', config => '{"all": false}', fixed_schedule => false), retry_period => INTERVAL '1 minute');
 
 -- Chunks of some thousands of buckets a tag: they are read and converted as runs of a thousand.
 DO $$

@@ -155,8 +155,8 @@ def test_a_server_can_neither_drop_alter_truncate_nor_create(plant: Plant) -> No
         refused(plant.server, f"CREATE TRIGGER more BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION historian.tag_changed()")
         refused(plant.server, f"ALTER TABLE {table} RENAME TO other")
     for function in functions:
-        refused(plant.server, f"DROP FUNCTION {function} CASCADE")
-        refused(plant.server, f"ALTER FUNCTION {function} RENAME TO other")
+        refused(plant.server, f"DROP ROUTINE {function} CASCADE")
+        refused(plant.server, f"ALTER ROUTINE {function} RENAME TO other")
     for statement in (
         "DROP SCHEMA historian CASCADE",
         "ALTER SCHEMA historian RENAME TO other",
@@ -191,7 +191,8 @@ def test_nor_by_what_timescaledb_offers(plant: Plant, engine: Engine) -> None:
         "SELECT drop_chunks('historian.sample', older_than => timestamptz '2100-01-01')",
         f"SELECT compress_chunk('{chunk}')",
         "SELECT set_chunk_time_interval('historian.sample', interval '1 hour')",
-        "CALL remove_columnstore_policy('historian.sample')",
+        "CALL remove_columnstore_policy('historian.rollup_1m')",
+        "SELECT remove_continuous_aggregate_policy('historian.rollup_1m')",
         "SELECT add_retention_policy('historian.sample', interval '1 day')",
         f"SELECT alter_job({job[0]}, scheduled => false)",
         f"SELECT delete_job({job[0]})",
