@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import timedelta
 
+import asyncpg
 import numpy as np
 import psycopg
 import pytest
 
+from historian.ingest.batching import Batcher
 from historian.ingest.writer import Writer
 from historian.schema import chunks
 from historian.schema.connection import Pool
@@ -247,6 +250,56 @@ async def test_writers_go_on_while_a_chunk_is_converted(pool: Pool, database: st
     assert longest < 1
     first = (await asyncio.to_thread(chunks.layout, database)).parts[0]
     assert (first.form, first.problem) == ("columnstore", None)
+
+
+@pytest.mark.usefixtures("timescale")
+async def test_nothing_is_lost_or_doubled_where_corrections_and_the_conversion_of_their_chunk_get_in_each_others_way(
+    pool: Pool, database: str
+) -> None:
+    """They do, in deadlocks and in conflicts that TimescaleDB breaks off: whichever side gives way does its part again."""
+    tags = await make_tags(pool, 50)
+    writer = Writer(pool)
+    # as a server has it
+    batcher = Batcher(writer, patience_s=60)
+    batcher.start()
+    first = walks(tags, OLD, 1500)
+    stands = dict(zip(zip(first.tag_id.tolist(), first.ts.tolist(), strict=True), first.value.tolist(), strict=True))
+    await batcher.submit(Batch("bulk", 0, first))
+    rng = np.random.default_rng(7)
+    tending, in_the_way = None, 0
+    for seq in range(1, 121):
+        if tending is None or tending.done():
+            if tending is not None:
+                await tending
+                in_the_way += await pool.fetchval("SELECT count(*) FROM historian.storage_part WHERE problem IS NOT NULL")
+            # from the beginning at times; whoever writes to it may be in the way of that too
+            if seq % 3 == 0:
+                with suppress(asyncpg.DeadlockDetectedError):
+                    await pool.execute("SELECT decompress_chunk(chunk) FROM historian.chunk WHERE status & 1 = 1")
+            tending = asyncio.create_task(asyncio.to_thread(chunks.tend, database))
+        # corrections of what stands, and late samples between
+        ts = np.full(len(tags), OLD + int(rng.integers(0, 1500)) * 1_000_000 + int(rng.integers(0, 2)) * 500_000)
+        batch = Samples(tags, ts, np.full(len(tags), seq / 4), np.full(len(tags), 192, np.int16))
+        answers = await asyncio.gather(batcher.submit(Batch("late", seq, batch)), batcher.submit(Batch("late", seq, batch)))
+        assert sorted(answer.replayed for answer in answers) == [False, True]
+        stands.update(dict.fromkeys(zip(tags.tolist(), ts.tolist(), strict=True), seq / 4))
+    assert tending is not None
+    await tending
+    await batcher.close()
+
+    async def found() -> dict[tuple[int, int], float]:
+        rows = await pool.fetch("SELECT tag_id, ts, historian.number(mantissa, scale, value) AS value FROM historian.sample")
+        values = {(row["tag_id"], row["ts"]): row["value"] for row in rows}
+        assert len(values) == len(rows), "a sample is there twice"
+        return values
+
+    assert await found() == stands
+    # and left in peace it is converted, whatever was in the way before
+    for _ in range(2):
+        await asyncio.to_thread(chunks.tend, database)
+    assert await forms(pool) == [("columnstore", False, False, False)], in_the_way
+    assert await found() == stands
+    await writer.close()
 
 
 @pytest.mark.usefixtures("timescale")
