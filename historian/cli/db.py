@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from historian.cli import db_backup, db_grant, db_move
+from historian.cli.db_place import Place, database, directory_of, is_made
 from historian.cli.options import DataDir, Dsn
-
-if TYPE_CHECKING:
-    from historian.schema.chunks import Layout
-    from historian.schema.migrate import SchemaStatus
 
 #: exit code of `status` when the schema is not there or not the newest
 PENDING = 3
@@ -53,10 +46,10 @@ def init(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, loc
     from historian.schema.migrate import dry_run_embedded
     from historian.schema.migrate import status as schema_status
 
-    if dry_run and dsn is None and not _made(_directory(data_dir)):
+    if dry_run and dsn is None and not is_made(directory_of(data_dir)):
         typer.echo(dry_run_embedded(), nl=False)
         return
-    with _database(dsn, data_dir) as place:
+    with database(dsn, data_dir) as place:
         found = schema_status(place.dsn)
         if found.version is not None and found.pending:
             raise SchemaError(f"the database has schema version {found.version} of {found.latest}; run: historian db upgrade")
@@ -78,9 +71,9 @@ def upgrade(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, 
     from historian.schema.migrate import status as schema_status
 
     nothing = "there is no schema in {} to upgrade; run: historian db init"
-    if dsn is None and not _made(_directory(data_dir)):
-        raise SchemaError(nothing.format(_directory(data_dir)))
-    with _database(dsn, data_dir) as place:
+    if dsn is None and not is_made(directory_of(data_dir)):
+        raise SchemaError(nothing.format(directory_of(data_dir)))
+    with database(dsn, data_dir) as place:
         if schema_status(place.dsn).version is None:
             raise SchemaError(nothing.format(place.name))
         _upgrade(place, dry_run=dry_run, lock_wait=lock_wait)
@@ -89,7 +82,7 @@ def upgrade(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, 
 @app.command("grant", epilog=db_grant.EPILOG)
 def grant(role: db_grant.Role, read_only: db_grant.ReadOnly = False, dsn: Dsn = None, data_dir: DataDir = None) -> None:
     """Give a role what a server needs, and nothing that drops, alters, truncates or creates; or, with --read-only, what a reader needs."""
-    with _database(dsn, data_dir) as place:
+    with database(dsn, data_dir) as place:
         db_grant.report(place.dsn, place.name, role, read_only=read_only)
 
 
@@ -100,21 +93,22 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show the engine, versions, migrations to come, size, and how the samples lie on disk. Changes nothing."""
+    from historian.cli.db_status import show, size_bytes
     from historian.schema.chunks import layout
     from historian.schema.migrate import SchemaStatus, migrations
     from historian.schema.migrate import status as schema_status
 
-    directory = _directory(data_dir)
-    if dsn is None and not _made(directory):
+    directory = directory_of(data_dir)
+    if dsn is None and not is_made(directory):
         # looking must not make one
         known = migrations("plain")
         found = SchemaStatus(None, "", None, None, len(known), tuple(f"{m.number:04d}_{m.name}" for m in known))
-        _show(str(directory), found, 0, None, json=json)
+        show(str(directory), found, 0, None, json=json)
     else:
-        with _database(dsn, data_dir) as place:
+        with database(dsn, data_dir) as place:
             found = schema_status(place.dsn)
             lies = layout(place.dsn) if not found.pending else None
-            _show(place.name, found, _size_bytes(place.dsn), lies, json=json)
+            show(place.name, found, size_bytes(place.dsn), lies, json=json)
     if found.pending:
         raise typer.Exit(PENDING)
 
@@ -143,9 +137,9 @@ def chunks(
     from historian.schema.migrate import require_current
 
     wanted = parse_interval(interval) if interval is not None else None
-    if dsn is None and not _made(_directory(data_dir)):
-        raise SchemaError(f"there is no database in {_directory(data_dir)}; run: historian db init")
-    with _database(dsn, data_dir) as place:
+    if dsn is None and not is_made(directory_of(data_dir)):
+        raise SchemaError(f"there is no database in {directory_of(data_dir)}; run: historian db init")
+    with database(dsn, data_dir) as place:
         require_current(place.dsn)
         if interval is not None:
             set_interval(place.dsn, wanted)
@@ -165,74 +159,7 @@ app.command("backup", epilog=db_backup.BACKUP_EPILOG)(db_backup.backup)
 app.command("restore", epilog=db_backup.RESTORE_EPILOG)(db_backup.restore)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A database; `name` is for people, without its password. `ours`: nobody else has it, since it is the embedded one and was started for this command."""
-
-    dsn: str
-    name: str
-    ours: bool = False
-
-
-def _directory(data_dir: Path | None) -> Path:
-    from historian.embedded import default_data_dir
-
-    return (data_dir or default_data_dir()).expanduser().absolute()
-
-
-def _made(directory: Path) -> bool:
-    """Whether an embedded database stands there. What we may not see, the start will tell in words."""
-    try:
-        return (directory / "pgdata" / "PG_VERSION").exists()
-    except OSError:
-        return True
-
-
-@contextmanager
-def _database(dsn: str | None, data_dir: Path | None) -> Iterator[_Place]:
-    """The database to work on. The embedded one is started for the command, unless a server runs it: then the command goes in beside that server."""
-    from historian.embedded import EmbeddedDatabase, running_dsn
-    from historian.schema.errors import Conflict
-
-    if dsn is not None:
-        yield _Place(dsn, _name(dsn))
-        return
-    directory = _directory(data_dir)
-    embedded = EmbeddedDatabase(directory)
-    try:
-        embedded.start(on_step=lambda step: typer.echo(step, err=True))
-    except Conflict:
-        beside = running_dsn(directory)
-        if beside is None:
-            raise
-        yield _Place(beside, str(directory))
-        return
-    try:
-        yield _Place(embedded.dsn, str(directory), ours=True)
-    finally:
-        embedded.stop()
-
-
-def _name(dsn: str, option: str = "--dsn") -> str:
-    """`user@host:port/database`. Raises BadInput for what is no DSN, without repeating it: there may be a password in it."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    from historian.schema.errors import BadInput
-
-    try:
-        if not dsn.startswith(("postgresql://", "postgres://")):
-            raise BadInput(f"{option} is not of the form postgresql://user@host/database")
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise BadInput(
-            f"{option} cannot be read; its form is postgresql://user@host/database, with other characters than letters and digits as %XX"
-        ) from None
-    user, port, database = (f"{sign}{parts[key]}" if key in parts else "" for key, sign in (("user", ""), ("port", ":"), ("dbname", "/")))
-    return f"{user}{'@' if user else ''}{parts.get('host', 'localhost')}{port}{database}"
-
-
-def _upgrade(place: _Place, *, dry_run: bool, lock_wait: float) -> None:
+def _upgrade(place: Place, *, dry_run: bool, lock_wait: float) -> None:
     from historian.schema.migrate import dry_run as script
     from historian.schema.migrate import status as schema_status
     from historian.schema.migrate import upgrade as apply
@@ -250,50 +177,3 @@ def _upgrade(place: _Place, *, dry_run: bool, lock_wait: float) -> None:
     now = schema_status(place.dsn)
     what = f"{len(applied)} migration{'s' if len(applied) != 1 else ''} applied" if applied else "nothing to do"
     typer.echo(f"{what}: {place.name} has schema version {now.version}, engine {now.engine}")
-
-
-def _size_bytes(dsn: str) -> int:
-    import psycopg
-
-    from historian.schema.errors import Unavailable
-
-    try:
-        with psycopg.connect(dsn, connect_timeout=15, application_name="historian db status") as conn:
-            row = conn.execute("SELECT pg_database_size(current_database())").fetchone()
-    except psycopg.Error as error:
-        raise Unavailable(f"the size of the database cannot be read: {str(error).strip().splitlines()[0]}") from error
-    return int(row[0]) if row else 0
-
-
-def _show(name: str, found: SchemaStatus, size_bytes: int, lies: Layout | None, *, json: bool) -> None:
-    from historian.cli import db_chunks
-
-    if json:
-        import orjson
-
-        document = {
-            "database": name,
-            "engine": found.engine,
-            "server_version": found.server_version or None,
-            "extension_version": found.extension_version,
-            "schema_version": found.version,
-            "latest_version": found.latest,
-            "pending": found.pending,
-            "size_bytes": size_bytes,
-            "storage": db_chunks.document(lies) if lies is not None else None,
-        }
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-        return
-    engines = {"timescale": f"TimescaleDB {found.extension_version}", "plain": "plain PostgreSQL", None: "none yet"}
-    version = f"{found.version} of {found.latest}" if found.version is not None else "none; run: historian db init"
-    rows = [
-        ("database", name),
-        ("server", f"PostgreSQL {found.server_version}" if found.server_version else "not made yet"),
-        ("engine", engines[found.engine]),
-        ("schema", version),
-        ("pending", ", ".join(found.pending) or "nothing"),
-        ("size", f"{size_bytes / 1e6:,.1f} MB"),
-        *(db_chunks.summary(lies) if lies is not None else ()),
-    ]
-    for label, text in rows:
-        typer.echo(f"{label:<28}{text}" if label.startswith("  ") else f"{label:<10}{text}")

@@ -76,7 +76,7 @@ def backup(
     list_: Annotated[bool, typer.Option("--list", help="Show the backups in DIR, oldest first, and make none.")] = False,
 ) -> None:
     """Back up the embedded database, also while a server runs on it. Nothing is written over."""
-    from historian.cli.db import _database, _directory, _made
+    from historian.cli.db_place import database, directory_of, is_made
     from historian.schema.errors import SchemaError
     from historian.storage.backup import list_backups, place_for, take_backup
 
@@ -85,13 +85,13 @@ def backup(
         _show(list_backups(to), to)
         return
     _refuse_server(dsn, "back it up with pg_basebackup or pgBackRest")
-    directory = _directory(data_dir)
-    if not _made(directory):
+    directory = directory_of(data_dir)
+    if not is_made(directory):
         raise SchemaError(f"there is no database in {directory} to back up; name its --data-dir")
     # before anything is started
     place_for(to, directory)
     began = time.monotonic()
-    with _database(None, directory) as place, BackupReporter() as reporter:
+    with database(None, directory) as place, BackupReporter() as reporter:
         try:
             made = take_backup(place.dsn, directory, to, reporter.phase, reporter.fraction)
         except KeyboardInterrupt:
@@ -106,13 +106,13 @@ def restore(
     data_dir: DataDir = None,
 ) -> None:
     """Bring a backup back, into a new data directory. The backup is checked before, and stays as it is."""
-    from historian.cli.db import _directory
+    from historian.cli.db_place import directory_of
     from historian.schema.migrate import status
     from historian.storage.backup import read_backup
     from historian.storage.restore import restore_backup
 
     _refuse_server(dsn, "restore it with what made its backup, pgBackRest or a copy of pg_basebackup")
-    directory = _directory(data_dir)
+    directory = directory_of(data_dir)
     found = read_backup(backup.expanduser().absolute())
     began = time.monotonic()
     with BackupReporter() as reporter:

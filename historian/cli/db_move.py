@@ -108,15 +108,15 @@ def move(
     The source is only read, and stays as it is. Everything is compared by counts and checksums, slice by slice and all over again at the end.
     Until it is done, the target takes no samples from anybody else.
     """
-    from historian.cli.db import _database, _directory, _made, _name
+    from historian.cli.db_place import database, directory_of, is_made, name_of
     from historian.schema.errors import Conflict, SchemaError
     from historian.storage.move import Database
     from historian.storage.move import move as run
 
-    target = Database(to, _name(to, "--to"))
-    if dsn is None and not _made(_directory(data_dir)):
-        raise SchemaError(f"there is no database in {_directory(data_dir)} to move; name its --data-dir, or a server with --dsn")
-    with _database(dsn, data_dir) as place:
+    target = Database(to, name_of(to, "--to"))
+    if dsn is None and not is_made(directory_of(data_dir)):
+        raise SchemaError(f"there is no database in {directory_of(data_dir)} to move; name its --data-dir, or a server with --dsn")
+    with database(dsn, data_dir) as place:
         if dsn is None and not place.ours:
             raise Conflict(
                 f"a server, or another command, runs on {place.name}: stop it first, and its producers with it; "
