@@ -87,6 +87,7 @@ DECLARE
     b    float8;
     t    float8 := ends[1];
 BEGIN
+    -- Times are taken in units of 2^-20 s: microseconds are then at least 1, and a product with a value next to nothing is no error ("underflow") to PostgreSQL.
     FOR i IN 2 .. cardinality(starts) LOOP
         -- sums of such values may be beyond all numbers
         IF abs(a) >= 1e290 THEN
@@ -98,18 +99,18 @@ BEGIN
                 IF abs(b) >= 1e290 THEN
                     RETURN NULL;
                 ELSIF b IS NULL THEN
-                    sum := sum + a * (starts[i] - t);
+                    sum := sum + (a + a) * (1048576 * (starts[i] - t));
                 ELSE
-                    sum := sum + (0.5 * a + 0.5 * b) * (starts[i] - t);
+                    sum := sum + (a + b) * (1048576 * (starts[i] - t));
                 END IF;
             ELSE
-                sum := sum + a * (starts[i] - t);
+                sum := sum + a * (1048576 * (starts[i] - t));
             END IF;
         END IF;
         a := lasts[i];
         t := ends[i];
     END LOOP;
-    RETURN sum;
+    RETURN CASE WHEN abs(sum) < 1e-290 THEN 0 WHEN linear THEN sum / 2097152 ELSE sum / 1048576 END;
 END $$;
 
 -- of the same, the seconds for which there is a value
@@ -459,6 +460,11 @@ CALL add_columnstore_policy('historian.rollup_1d', after => INTERVAL '30 days');
 -- TimescaleDB sees by itself what is written: there is nothing to be told.
 CREATE FUNCTION historian.rollup_changed(tags int4[], firsts timestamptz[], lasts timestamptz[]) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 
+-- a sum next to nothing, divided, is an error ("underflow") to PostgreSQL
+CREATE FUNCTION historian.average(sum float8, count int8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN abs(sum) < 1e-290 THEN 0 ELSE sum / NULLIF(count, 0) END;
+
 CREATE VIEW historian.rollups_1m AS
 SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
     historian.number(r.min_mantissa, r.scale, r.min_value) AS min, r.min_ts,
@@ -466,7 +472,7 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
     historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
     historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
     historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
-    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.average(historian.number(r.sum_mantissa, r.scale, r.sum_value), r.count - r.bad_count) AS avg
 FROM historian.rollup_1m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1m IS 'buckets of 1 minute for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
@@ -478,7 +484,7 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
     historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
     historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
     historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
-    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.average(historian.number(r.sum_mantissa, r.scale, r.sum_value), r.count - r.bad_count) AS avg
 FROM historian.rollup_10m r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_10m IS 'buckets of 10 minutes for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
@@ -490,7 +496,7 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
     historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
     historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
     historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
-    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.average(historian.number(r.sum_mantissa, r.scale, r.sum_value), r.count - r.bad_count) AS avg
 FROM historian.rollup_1h r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1h IS 'buckets of 1 hour for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';
@@ -502,7 +508,7 @@ SELECT t.path AS tag, r.bucket, r.count, r.good_count, r.bad_count,
     historian.number(r.first_mantissa, r.scale, r.first_value) AS first, r.first_ts,
     historian.number(r.last_mantissa, r.scale, r.last_value) AS last, r.last_ts,
     historian.number(r.sum_mantissa, r.scale, r.sum_value) AS sum,
-    historian.number(r.sum_mantissa, r.scale, r.sum_value) / NULLIF(r.count - r.bad_count, 0) AS avg
+    historian.average(historian.number(r.sum_mantissa, r.scale, r.sum_value), r.count - r.bad_count) AS avg
 FROM historian.rollup_1d r JOIN historian.tag t USING (tag_id);
 
 COMMENT ON VIEW historian.rollups_1d IS 'buckets of 1 day for people who come with SQL; min, max, first, last, sum and avg are of the samples that are not bad';

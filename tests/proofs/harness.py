@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,19 @@ class Process:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """SIGSTOP: its connections stay, it does nothing, until the end of the block or `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if self.code is None:
+                self.resume()
 
     def wait(self, timeout: float = 60.0) -> int:
         """Until it ends by itself. Returns its exit code."""

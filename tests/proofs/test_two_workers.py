@@ -29,17 +29,20 @@ def test_of_two_streams_with_one_name_the_second_is_refused_until_the_first_is_g
         producer("websocket_producer", tmp_path / "a.log", url, "press", "a", samples, ROWS) as a,
     ):
         until(lambda: plant_database.count() > samples // 10, 60, lambda: a.log)
-        with producer("websocket_producer", tmp_path / "b.log", other.url, "press", "b", samples, ROWS) as b:
-            until(lambda: "once more: " in b.log, 60, lambda: b.log)
+        # neither is done before the other has started
+        with a.paused(), producer("websocket_producer", tmp_path / "b.log", other.url, "press", "b", samples, ROWS) as b:
+            until(lambda: "once more: " in b.log, 30, lambda: b.log)
             assert "once more: producer 'press'" in b.log, b.log
             assert "on disk" not in b.log, "it was let in"
             between = plant_database.count()
+            a.resume()
             until(lambda: plant_database.count() > between, 60, lambda: a.log)
             a.kill()
             until(lambda: "of 4000 batches are on disk" in b.log, 60, lambda: b.log)
             # and the other way round
-            a.start()
-            until(lambda: a.log.count("once more: ") > 0, 60, lambda: a.log)
+            with b.paused():
+                a.start()
+                until(lambda: a.log.count("once more: ") > 0, 30, lambda: a.log)
             assert b.wait() == 0, b.log
             assert a.wait() == 0, a.log
     handover = int(b.log.rpartition(" of 4000 batches are on disk")[0].rpartition("\n")[2])

@@ -97,6 +97,8 @@ values = st.one_of(
     st.integers(-5, 5).map(float),
     st.sampled_from([0.1, 1e-7, 123456.789, -0.001, 9007199254740993.0, 1e15, 3.3333333333333335]),
     st.floats(-1e6, 1e6),
+    # products and quotients of values next to nothing are errors to PostgreSQL
+    st.sampled_from([5e-324, -1e-310, 1e-300, 2e-290, 1e289]),
 )
 #: clustered, so that many fall into a minute, some on the same microsecond, and some on the edges of buckets
 times = st.one_of(
@@ -156,6 +158,26 @@ async def test_buckets_equal_what_the_samples_give_whatever_is_written_and_delet
             rollups.check(stands, tags)
     rollups.refresh(START + shift + 3 * DAY)
     rollups.check(stands, tags)
+    await writer.close()
+
+
+async def test_averages_of_values_next_to_nothing_and_of_nearly_infinite_ones_are_read_like_any(pool: Pool, rollups: Rollups) -> None:
+    tiny, huge = await new_tags(pool, 2)
+    writer = Writer(pool)
+    rows = [Row(tag, START + n, value, 192) for tag, value in ((tiny, 5e-324), (huge, 1.7e308)) for n in range(3)]
+    await writer.write([Batch("p", 0, samples_of(rows))])
+    for _ in "before", "after":
+        for level in LEVELS:
+            query = (
+                "SELECT tag_id, avg, min, max FROM historian.rollups_"
+                + level
+                + " JOIN historian.tag ON path = tag WHERE tag_id = ANY(%s) ORDER BY 1"
+            )
+            assert rollups.conn.execute(query.encode(), ([tiny, huge],)).fetchall() == [
+                (tiny, 0.0, 5e-324, 5e-324),
+                (huge, None, 1.7e308, 1.7e308),
+            ]
+        rollups.refresh(START + 2 * DAY)
     await writer.close()
 
 
