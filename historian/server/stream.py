@@ -15,7 +15,7 @@ import pyarrow as pa
 from aiohttp import WSCloseCode, web
 from typing_extensions import Buffer
 
-from historian.query.range import Mode
+from historian.query.range_query import Mode
 from historian.query.times import format_time, parse_time
 from historian.schema.errors import BadInput, Busy, Unavailable
 from historian.schema.samples import Samples, arrow_schema

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from historian.query.range import Mode, RangeQuery
+from historian.query.range_query import Mode, RangeQuery
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Pool
 from historian.schema.errors import Unavailable

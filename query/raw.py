@@ -1,0 +1,115 @@
+"""Raw samples by binary COPY: the rows are decoded as they come, and the server is not read faster than the chunks are taken.
+
+The query goes through the tags one after the other (a lateral join), so that each is one walk along the index or the columnstore's segments, in order: nothing is
+sorted, and the first rows come at once, however many tags and partitions there are. Measured against `tag_id = ANY(…) ORDER BY tag_id, ts` (1 000 tags, 2 M rows in
+5 chunks or 2 partitions, PostgreSQL 18, TimescaleDB 2.29): 0.9 to 1.0 of its rate where the planner merges without a sort, and 1.6 of it where it sorts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from historian.query.times import format_time
+from historian.schema.catalogue import Tag
+from historian.schema.connection import Connection
+from historian.schema.copy_binary import NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
+from historian.schema.samples import Samples
+
+# Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
+# The planner does not know the latter, and would sort a tag's samples, on disk if they are many.
+_PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+
+# chunks that wait between the connection and who takes them
+_WAITING = 2
+
+# a server that is still looking for the next rows of a query that nobody wants is given so long to find them
+_PATIENCE_S = 0.5
+
+
+async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, limit: int | None = None) -> AsyncGenerator[Samples, None]:
+    """All samples of these tags in [start, end) (µs), at most `limit`: numeric tags first, then text tags, each group ordered by (tag_id, ts), 1 to MAX_ROWS a chunk.
+
+    In the transaction that is open on `conn`, whose planner settings are changed until it ends. Closed before its end, it cancels the query, and with that fails the
+    transaction. Raises the driver's errors: wrap it in `translated()`.
+    """
+    if start >= end or not tags:
+        return
+    await conn.execute(_PLAN)
+    for some, make in (
+        ([tag for tag in tags if tag.kind != "text"], NumericDecoder),
+        ([tag for tag in tags if tag.kind == "text"], TextDecoder),
+    ):
+        if not some:
+            continue
+        decoder = make()
+        columns = NUMERIC_SELECT if isinstance(decoder, NumericDecoder) else TEXT_SELECT
+        async with aclosing(copy(conn, _sql(some, start, end, columns, limit), decoder)) as chunks:
+            async for chunk in chunks:
+                if limit is not None:
+                    limit -= len(chunk)
+                yield chunk
+        if limit == 0:
+            return
+
+
+def _sql(tags: Sequence[Tag], start: int, end: int, columns: str, limit: int | None) -> str:
+    """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
+    ids = ",".join(str(int(tag_id)) for tag_id in sorted({tag.tag_id for tag in tags}))
+    at_most = "" if limit is None else f" LIMIT {int(limit)}"
+    return (
+        f"SELECT s.* FROM unnest('{{{ids}}}'::int4[]) AS k (id) CROSS JOIN LATERAL ("  # noqa: S608
+        f"SELECT {columns} FROM historian.sample WHERE tag_id = k.id AND ts >= '{format_time(start)}' AND ts < '{format_time(end)}' ORDER BY ts"
+        f") AS s{at_most}"
+    )
+
+
+class _Abandoned(Exception):
+    """Nobody takes what this COPY brings any more."""
+
+
+async def copy(conn: Connection, sql: str, decoder: NumericDecoder | TextDecoder) -> AsyncGenerator[Samples, None]:
+    """What a COPY of this query brings, decoded. asyncpg hands its output to a callback: that runs in a task, and waits where nobody takes its chunks."""
+    arrived: asyncio.Queue[Samples | None] = asyncio.Queue()
+    room = asyncio.Semaphore(_WAITING)
+    abandoned = False
+
+    async def take(data: bytes) -> None:
+        if abandoned:
+            raise _Abandoned
+        for samples in decoder.feed(data):
+            await room.acquire()
+            if abandoned:
+                raise _Abandoned
+            arrived.put_nowait(samples)
+
+    copying = asyncio.create_task(conn.copy_from_query(sql, output=take, format="binary"))
+    copying.add_done_callback(lambda _: arrived.put_nowait(None))
+    try:
+        while (samples := await arrived.get()) is not None:
+            room.release()
+            yield samples
+        await copying
+        samples = decoder.finish()
+        if len(samples):
+            yield samples
+    finally:
+        abandoned = True
+        room.release()
+        await _end(copying)
+
+
+async def _end(copying: asyncio.Task[str]) -> None:
+    """Have an abandoned COPY end: asyncpg then asks the server to cancel it, and the next statement on the connection waits until that is done.
+
+    It does so reliably only when the callback raises, which it does with the next data. To cancel the task is the last resort: where data arrives in the
+    same turn of the event loop, asyncpg (0.32) forgets the request, and the connection stays in the middle of its COPY, of no use to anybody.
+    """
+    done, _ = await asyncio.wait({copying}, timeout=_PATIENCE_S)
+    if not done:
+        copying.cancel()
+        await asyncio.wait({copying})
+    if not copying.cancelled():
+        # has been raised to the reader, or is our own: not to be reported as lost
+        copying.exception()
