@@ -79,7 +79,8 @@ class Buckets:
     def take(self, index: Int64s | Bools) -> Buckets:
         """The rows at these positions, or where this mask is true."""
         columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Buckets(**{name: None if column is None else column[index] for name, column in columns.items()})
+        taken: dict[str, Any] = {name: None if column is None else column[index] for name, column in columns.items()}
+        return Buckets(**taken)
 
     def start_value(self) -> Floats:
         """The value at start_ts, NaN where that sample is bad."""

@@ -16,11 +16,11 @@ fits into the time that comes twice begins anew in the second, so that an hour h
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC as _UTC
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -162,10 +162,15 @@ def _changes(zone: ZoneInfo, year: int) -> tuple[tuple[int, int, int], ...]:
         following = min(second + _STEP_S, end)
         after = _offset(zone, following * 1_000_000)
         if after != before:
-            at = bisect_left(range(second, following), True, key=lambda s, was=before: _offset(zone, s * 1_000_000) != was)
-            found.append(((second + at) * 1_000_000, before, after))
+            # the first second that does not show what was shown before
+            at = bisect_right(range(second, following), 0, key=partial(_differs, zone, before)) + second
+            found.append((at * 1_000_000, before, after))
         before = after
     return tuple(found)
+
+
+def _differs(zone: ZoneInfo, offset: int, second: int) -> bool:
+    return _offset(zone, second * 1_000_000) != offset
 
 
 def parse_zone(name: str) -> ZoneInfo:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 
+from historian.query.aggregates import AGGREGATES, read_aggregates
 from historian.query.downsample import MinMax
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
@@ -74,6 +75,8 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
             return read_raw(conn, query.tags, query.start, query.end, None if query.limit is None else query.limit + 1)
         case "minmax" | "auto":
             return _charted(conn, query)
+        case mode if mode in AGGREGATES:
+            return read_aggregates(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_intervals_that_do_not_divide_a_day_are_counted_from_1970_in_any_zone() 
 @example("Europe/Amsterdam", 20_540, 3, ("1d", "D"), "00:00")
 def test_the_calendar_is_that_of_pandas(zone: str, day: int, days: int, unit: tuple[str, str], origin: str) -> None:
     """Its dates, taken for times of the zone, are the edges."""
-    first = datetime(1970, 1, 3) + timedelta(days=day)
+    first = pd.Timestamp(1970, 1, 3).to_pydatetime() + timedelta(days=day)
     hours = pd.Timedelta(microseconds=parse_origin(origin))
     dates = pd.date_range(first - timedelta(days=500), first + timedelta(days=days + 500), freq=unit[1]) + hours
     expected = dates.tz_localize(zone, ambiguous=np.ones(len(dates), np.bool_), nonexistent="shift_forward").tz_convert("UTC")
@@ -144,7 +145,7 @@ def test_edges_are_the_same_whatever_the_span(zone: str, text: str, origin: str,
     assert (np.diff(whole) > 0).all()
     assert whole[0] <= cuts[0] < whole[1]
     assert whole[-2] < cuts[-1] <= whole[-1]
-    pieces = [interval.edges(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    pieces = [interval.edges(a, b) for a, b in pairwise(cuts)]
     assert np.unique(np.concatenate(pieces)).tolist() == whole.tolist()
     # however long, a bucket of the wall clock begins at one of its times, or when the clock is changed
     if interval.follows_wall_clock:
