@@ -100,7 +100,7 @@ _OF_SAMPLES: Final[dict[str, Callable[[Buckets], Floats]]] = {
     "range": lambda b: b.max - b.min,
     "delta": lambda b: b.last - b.first,
     # of a single sample there is none
-    "stddev": lambda b: np.sqrt(b.squares / (b.known_count - 1)) if b.squares is not None else np.empty(0),
+    "stddev": lambda b: np.where(b.known_count > 1, np.sqrt(b.squares / (b.known_count - 1)), np.nan) if b.squares is not None else b.sum,
     "count": lambda b: b.known_count.astype(np.float64),
 }
 
