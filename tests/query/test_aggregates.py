@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from rollups_by_hand import RollupsByHand
 
 from historian.ingest.writer import Writer
+from historian.query import bucket_reader
 from historian.query.aggregates import AGGREGATES
 from historian.query.interval import Interval, parse_origin, parse_zone
 from historian.query.range import MAX_ROWS, RangeQuery, read_range
 from historian.query.range_query import Mode
+from historian.query.rollups import read_rollups
 from historian.schema.catalogue import Catalogue, Tag, TagDefinition
 from historian.schema.connection import Pool
+from historian.schema.errors import BadInput, TooLarge
 from historian.schema.ledger import Batch
 from historian.schema.samples import Samples, concat
 
@@ -76,7 +79,9 @@ def samples_of(tags: list[Tag], rows: dict[tuple[int, int], Row]) -> Samples:
 
 
 async def define(pool: Pool, definitions: list[dict[str, Any]]) -> list[Tag]:
-    return await Catalogue(pool).define([TagDefinition(path=f"a/{next(_numbers)}", **definition) for definition in definitions])
+    """In the order of their tag_id."""
+    catalogue = Catalogue(pool)
+    return [tag for definition in definitions for tag in await catalogue.define([TagDefinition(path=f"a/{next(_numbers)}", **definition)])]
 
 
 async def write(pool: Pool, tags: list[Tag], rows: dict[tuple[int, int], Row]) -> None:
@@ -230,3 +235,193 @@ async def test_every_mode_gives_what_the_samples_do(
             assert_same(rows_of(whole, tag, mode), wanted, room, (mode, tag, interval))
             cut = [row for piece in pieces for row in rows_of(piece, tag, mode)]
             assert_same(cut, wanted, room, (mode, tag, interval, "in pieces"))
+
+
+BY_SAMPLES: list[Mode] = ["avg", "sum", "min", "max", "first", "last", "range", "delta", "count"]
+BY_LINE: list[Mode] = ["twa", "integral", "percent_good"]
+
+
+async def test_rollups_and_raw_samples_give_the_same(pool: Pool, by_hand: RollupsByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three days of a sample every half minute, with gaps, spells of bad ones and of uncertain ones: each tag has another quality of life."""
+    tags = await define(pool, [{"kind": "float"}, {"kind": "float", "step": True}, {"kind": "int"}, {"kind": "bool"}, {"kind": "float"}])
+    rng = np.random.default_rng(3)
+    written = []
+    for tag in tags:
+        ts = T + np.flatnonzero(rng.random(8_640) < 0.9) * 30 * SECOND
+        ts = ts[(ts < T + 20 * HOUR) | (ts > T + 23 * HOUR)]
+        n = len(ts)
+        value = {"bool": rng.integers(0, 2, n), "int": rng.integers(0, 1000, n)}.get(tag.kind, np.round(rng.normal(size=n).cumsum(), 2))
+        spell = np.repeat(rng.random(n // 100 + 1), 100)[:n]
+        # all good, all uncertain, and all sorts
+        uncertain = {tags[0].tag_id: 0.0, tags[1].tag_id: 2.0}.get(tag.tag_id, 0.1)
+        quality = np.where(spell < 0.05, 0, np.where(spell < 0.05 + uncertain, 64, 192)).astype(np.int16)
+        written.append(Samples(np.full(n, tag.tag_id, np.int32), ts, value.astype(np.float64), quality))
+    writer = Writer(pool)
+    await writer.write([Batch("test", next(_seqs), concat(written))])
+    await writer.close()
+    by_hand.refresh(T + 2 * DAY + 10 * HOUR)
+    asked = [
+        (interval and Interval.parse(interval, parse_zone(zone), parse_origin(origin)), start, end)
+        for interval, zone, origin in [
+            ("1m", "UTC", "00:00"),
+            ("1h", "Europe/Amsterdam", "00:00"),
+            ("8h", "Europe/Amsterdam", "06:00"),
+            ("1d", "Australia/Lord_Howe", "00:00"),
+            ("1d", "UTC", "00:00"),
+            (None, "UTC", "00:00"),
+        ]
+        for start, end in [(T + 3 * HOUR + 7, T + 2 * DAY + 11 * HOUR + 3 * MINUTE + 1)]
+    ]
+    taken = []
+
+    async def counted(*arguments: Any) -> Any:
+        taken.append(arguments[2])
+        async for buckets in read_rollups(*arguments):
+            yield buckets
+
+    found = {}
+    for way in "rollups", "raw":
+        if way == "raw":
+            monkeypatch.setattr(bucket_reader, "stretches", lambda edges: [bucket_reader.Stretch(None, int(edges[0]), int(edges[-1]))])
+        else:
+            monkeypatch.setattr(bucket_reader, "read_rollups", counted)
+        for n, (interval, start, end) in enumerate(asked):
+            for mode in BY_SAMPLES + BY_LINE:
+                found[way, n, mode] = await read(pool, RangeQuery(tags, start, end, mode, interval=interval))
+    assert set(taken) == {"1m", "10m", "1h", "1d"} or set(taken) == {"1m", "10m", "1h"}
+    for n in range(len(asked)):
+        for mode in BY_SAMPLES + BY_LINE:
+            one, other = found["rollups", n, mode], found["raw", n, mode]
+            assert one.ts.tolist() == other.ts.tolist()
+            assert one.quality.tolist() == other.quality.tolist(), (mode, asked[n])
+            exact = mode in ("min", "max", "first", "last", "range", "delta", "count")
+            np.testing.assert_allclose(
+                one.value, other.value, rtol=0 if exact else 1e-9, atol=0 if exact else 1e-7, err_msg=f"{mode} {asked[n]}"
+            )
+
+
+async def test_nothing_is_held_into_the_future(pool: Pool) -> None:
+    """An hour of today is asked for to its end; the samples have come up to some minutes ago."""
+    tags = await define(pool, [{"kind": "float", "unit": "m"}, {"kind": "digital", "states": {"1": "on"}}, {"kind": "text"}])
+    now = time.time_ns() // 1000
+    newest = now - 5 * MINUTE
+    rows = {(which, newest): Row(newest, value, 192) for which, value in ((0, 2.0), (1, 1.0), (2, "on"))}
+    await write(pool, tags, rows)
+    start, end = newest - 5 * MINUTE, now + 2 * HOUR
+    integral = await read(pool, RangeQuery(tags[:1], start, end, "integral"))
+    assert 600 <= integral.value[0] < 900
+    duration = await read(pool, RangeQuery(tags[1:], start, end, "duration"))
+    assert all(300 <= seconds < 450 for seconds in duration.value)
+    assert duration.text_or_nulls().to_pylist() == ["on", "on"]
+    good = await read(pool, RangeQuery(tags, newest, end, "percent_good"))
+    assert good.value.tolist() == [100.0] * 3
+    # what has not begun yet has nothing, but what is past is certain
+    hours = Interval.parse("1h", parse_zone("UTC"))
+    for mode in ("twa", "integral", "percent_good", "duration", "transitions"):
+        of_hours = await read(pool, RangeQuery(tags[1:2], newest, end, mode, interval=hours))  # type: ignore[arg-type]
+        future = of_hours.ts > time.time_ns() // 1000
+        assert future.any()
+        assert np.isnan(of_hours.value[future]).all()
+        assert (of_hours.quality[future] == 0).all()
+        assert (of_hours.quality[~future] > 0).all()
+    # with a sample after it a bucket is known to its end, whenever that is
+    later = now + 3 * HOUR
+    await write(pool, tags, {(1, later): Row(later, 1.0, 192)})
+    duration = await read(pool, RangeQuery(tags[1:2], newest, end, "duration"))
+    assert (duration.value.tolist(), duration.quality.tolist()) == ([(end - newest) / 1e6], [192])
+
+
+async def test_a_counter_goes_on_after_resets_roll_overs_and_bad_samples(pool: Pool) -> None:
+    tags = await define(pool, [{"kind": "int", "low": 0, "high": 65_535}, {"kind": "float"}, {"kind": "float", "low": 10, "high": 110}])
+    values: list[list[float | None]] = [[65_000, 65_530, 4, 10, 5], [100, None, 130, 20, 25], [20, 105, 15, 60, 12]]
+    await write(
+        pool,
+        tags,
+        {
+            (which, T + n * MINUTE): Row(T + n * MINUTE, value if value is None else float(value), 0 if value is None else 192)
+            for which, row in enumerate(values)
+            for n, value in enumerate(row)
+        },
+    )
+    minutes = Interval.parse("1m", parse_zone("UTC"))
+    by_minute = await read(pool, RangeQuery(tags, T, T + 5 * MINUTE, "total", interval=minutes))
+    assert np.nan_to_num(by_minute.value, nan=-1).reshape(3, 5).tolist() == [
+        # over the top in 6 + 4 steps; from the middle it is a reset
+        [0, 530, 10, 6, 5],
+        # what was missed counts at the next sample that is not bad; a reset from zero
+        [0, -1, 30, 20, 5],
+        # over the top of a range that begins at 10, and a reset to it
+        [0, 85, 10, 45, 2],
+    ]
+    assert by_minute.quality.reshape(3, 5)[1].tolist() == [192, 0, 192, 192, 192]
+    whole = await read(pool, RangeQuery(tags, T + MINUTE, T + 5 * MINUTE, "total"))
+    assert whole.value.tolist() == [551, 55, 142]
+
+
+async def test_states_have_names_and_an_unknown_time_is_no_state(pool: Pool) -> None:
+    tags = await define(
+        pool, [{"kind": "digital", "states": {"0": "off", "1": "on"}}, {"kind": "bool"}, {"kind": "text"}, {"kind": "float"}]
+    )
+    samples = [(1.0, 192), (0.0, 192), (None, 0), (7.0, 192), (7.0, 64)]
+    rows = {(0, T + n * MINUTE): Row(T + n * MINUTE, value, quality) for n, (value, quality) in enumerate(samples)}
+    rows |= {(1, T): Row(T, 0.0, 192), (2, T): Row(T, "über, “all”", 192)}
+    await write(pool, tags, rows)
+    durations = await read(pool, RangeQuery(tags, T, T + 5 * MINUTE, "duration"))
+    found = list(
+        zip(durations.tag_id - tags[0].tag_id, durations.text_or_nulls().to_pylist(), durations.value, durations.quality, strict=True)
+    )
+    assert found[:4] == [(0, "off", 60, 64), (0, "on", 60, 64), (0, "7", 120, 64), (1, "false", 300, 192)]
+    # numeric tags come first; a float has no states
+    assert np.isnan(found[4][2])
+    assert found[4][:2] == (3, None)
+    assert found[5] == (2, "über, “all”", 300, 192)
+    transitions = await read(pool, RangeQuery(tags[:1], T, T + 5 * MINUTE, "transitions"))
+    assert list(zip(transitions.text_or_nulls().to_pylist(), transitions.value, strict=True)) == [("off", 1), ("7", 1)]
+    none = await read(pool, RangeQuery(tags[1:3], T, T + 5 * MINUTE, "transitions"))
+    assert none.value.tolist() == [0, 0]
+    assert none.text is None or none.text.null_count == 2
+
+
+async def test_thousands_of_tags_and_buckets_come_in_order_and_all(pool: Pool) -> None:
+    defined = await Catalogue(pool).define([TagDefinition(path=f"many/{n}", kind="float") for n in range(300)])
+    tags = sorted(defined, key=lambda tag: tag.tag_id)
+    ids = np.array([tag.tag_id for tag in tags], np.int32)
+    writer = Writer(pool)
+    await writer.write([Batch("test", next(_seqs), Samples(ids, np.full(300, T + HOUR), np.arange(300.0), np.full(300, 192, np.int16)))])
+    await writer.close()
+    seconds = Interval.parse("10s", parse_zone("UTC"))
+    # 1 080 buckets: several groups of tags
+    found = await read(pool, RangeQuery(tags, T, T + 3 * HOUR, "twa", interval=seconds))
+    assert found.tag_id.tolist() == np.repeat(ids, 1080).tolist()
+    assert found.ts.reshape(300, 1080).tolist() == [(T + np.arange(1080) * 10 * SECOND).tolist()] * 300
+    value = found.value.reshape(300, 1080)
+    assert np.isnan(value[:, :360]).all()
+    assert (value[:, 360:] == np.arange(300.0)[:, None]).all()
+    # 259 200 buckets: several pieces of a tag
+    of_one = await read(pool, RangeQuery(tags[7:8], T, T + 3 * DAY, "twa", interval=Interval.parse("1s", parse_zone("UTC"))))
+    assert of_one.ts.tolist() == (T + np.arange(259_200) * SECOND).tolist()
+    assert np.isnan(of_one.value[:3600]).all()
+    assert (of_one.value[3600:] == 7.0).all()
+
+
+async def test_a_mode_that_is_for_none_of_the_tags_says_so(pool: Pool) -> None:
+    tags = await define(pool, [{"kind": "text"}, {"kind": "float"}])
+    with pytest.raises(BadInput, match=r"mode avg is for tags of kind bool, digital, float, int; a/\d+ is of kind text"):
+        await read(pool, RangeQuery(tags[:1], T, T + DAY, "avg"))
+    with pytest.raises(BadInput, match="mode duration is for tags of kind bool, digital, int, text"):
+        await read(pool, RangeQuery(tags[1:], T, T + DAY, "duration"))
+    with pytest.raises(TooLarge, match="make the interval longer"):
+        await read(pool, RangeQuery(tags, T, T + DAY, "avg", interval=Interval.parse("1us", parse_zone("UTC"))))
+    # of several, those that it is for; the others have nothing
+    both = await read(pool, RangeQuery(tags, T, T + DAY, "avg"))
+    assert (np.isnan(both.value).all(), both.quality.tolist()) == (True, [0, 0])
+
+
+async def test_an_empty_question_has_no_rows(pool: Pool) -> None:
+    tags = await define(pool, [{"kind": "float"}, {"kind": "text"}])
+    for mode in AGGREGATES:
+        for query in (RangeQuery(tags, T, T, mode), RangeQuery([], T, T + DAY, mode)):
+            assert len(await read(pool, query)) == 0
+    # a tag without samples has buckets all the same
+    counts = await read(pool, RangeQuery(tags, T, T + DAY, "count", interval=Interval.parse("8h", parse_zone("UTC"))))
+    assert (counts.value.tolist(), counts.quality.tolist()) == ([0.0] * 6, [192] * 6)
