@@ -13,7 +13,7 @@ import numpy as np
 
 from historian.query.buckets import NO_QUALITY, Buckets, buckets_of, concat_buckets, merge_buckets, with_qualities
 from historian.query.raw import read_raw
-from historian.query.rollups import LEVELS, Level, read_rollups
+from historian.query.rollups import WIDTHS, Level, read_rollups
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.samples import UNCERTAIN, Bools, Int64s
@@ -34,7 +34,7 @@ class Stretch:
 def stretches(edges: Int64s) -> list[Stretch]:
     """What to read for buckets with these edges (µs, ascending): wherever whole buckets of a level fit in between, those of the highest that does."""
     inner = edges[1:-1]
-    fitting: list[Level] = [level for level, width in LEVELS.items() if not (inner % width).any()]
+    fitting: list[Level] = [level for level, width in WIDTHS.items() if not (inner % width).any()]
     return _cover(int(edges[0]), int(edges[-1]), fitting)
 
 
@@ -44,7 +44,7 @@ def _cover(start: int, end: int, levels: list[Level]) -> list[Stretch]:
     if not levels:
         return [Stretch(None, start, end)]
     *lower, level = levels
-    width = LEVELS[level]
+    width = WIDTHS[level]
     low, high = -(-start // width) * width, end // width * width
     if high - low < _FEWEST * width:
         return _cover(start, end, lower)
