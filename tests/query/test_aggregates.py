@@ -194,28 +194,34 @@ def _before_sunday(last_of_month: int) -> int:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     batches=st.lists(st.lists(sample, min_size=1, max_size=60), min_size=1, max_size=3),
-    refreshed=st.integers(0, 8 * DAY),
+    refreshed=st.lists(st.none() | st.integers(0, 8 * DAY), min_size=3, max_size=3),
     asked=queries(),
     modes=st.sets(st.sampled_from(sorted(AGGREGATES)), min_size=5, max_size=5),
 )
 async def test_every_mode_gives_what_the_samples_do(
-    pool: Pool, by_hand: RollupsByHand, batches: list[list[tuple[int, int, int, int]]], refreshed: int, asked: Any, modes: set[Mode]
+    pool: Pool,
+    by_hand: RollupsByHand,
+    batches: list[list[tuple[int, int, int, int]]],
+    refreshed: list[int | None],
+    asked: Any,
+    modes: set[Mode],
 ) -> None:
-    """Whatever is written, corrected and bad; from rollups wherever they do; whole and in pieces."""
+    """Whatever is written, corrected and bad, and whenever rollups are refreshed; whole and in pieces."""
     shift = _before_sunday(next(_changes)) - T
     (text, zone, origin, _), start, end, picked = asked
     start, end = start + shift, end + shift
     interval = None if text is None else Interval.parse(text, parse_zone(zone), parse_origin(origin))
     tags = await define(pool, DEFINITIONS)
     written: dict[int, dict[int, Row]] = defaultdict(dict)
-    for batch in batches:
+    for batch, up_to in zip(batches, refreshed, strict=False):
         rows = {}
         for which, ts, number, quality in batch:
             missing = quality < 64 and number % 2
             row = Row(ts + shift, None if missing else value_of(tags[which], number), quality)
             rows[which, row.ts] = written[which][row.ts] = row
         await write(pool, tags, rows)
-    by_hand.refresh(T + shift + refreshed)
+        if up_to is not None:
+            by_hand.refresh(T + shift + up_to)
     edges = [start, end] if interval is None else interval.edges(start, end).tolist()
     clipped = [start, *edges[1:-1], end]
     starts = [start] if interval is None else edges[:-1]
