@@ -6,7 +6,7 @@ there to the next one no state is known; the newest up to now.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from historian.schema.samples import GOOD, UNCERTAIN, Bools, Floats, Int64s, Sam
 #: rows of cells and states that are worked on at a time: an int that is no state has as many as samples
 MAX_STATE_ROWS = 1_000_000
 # so many are collected before those of the same cell and state are added up
-_COMPACT_ROWS = 1 << 18
+_ADD_UP_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,31 +47,35 @@ class _Collected:
     def __init__(self) -> None:
         self._parts: list[_Rows] = []
         self._rows = 0
-        self._compact_at = _COMPACT_ROWS
+        self._add_up_at = _ADD_UP_ROWS
 
     def add(self, rows: _Rows) -> None:
-        self._parts.append(rows)
-        self._rows += len(rows)
-        if self._rows >= self._compact_at:
+        self._parts.append(_added_up([rows]))
+        self._rows += len(self._parts[-1])
+        if self._rows >= self._add_up_at:
             self._parts = [self.result()]
             self._rows = len(self._parts[0])
             if self._rows > MAX_STATE_ROWS:
                 raise TooLarge(
                     f"more than {MAX_STATE_ROWS} rows of states at a time: make the span shorter, or ask for fewer tags; is it a tag with states?"
                 )
-            self._compact_at = self._rows + _COMPACT_ROWS
+            self._add_up_at = self._rows + _ADD_UP_ROWS
 
     def result(self) -> _Rows:
         """Ordered by cell and state, each once."""
-        cell, state, amount, doubtful = (
-            np.concatenate([getattr(part, name) for part in self._parts] or [np.empty(0, np.int64)]) for name in _Rows.__slots__
-        )
-        if not len(cell):
-            return _Rows(cell, state, amount, doubtful)
-        order = np.lexsort((state, cell))
-        cell, state = cell[order], state[order]
-        starts = np.flatnonzero(np.concatenate(([True], (cell[1:] != cell[:-1]) | (state[1:] != state[:-1]))))
-        return _Rows(cell[starts], state[starts], np.add.reduceat(amount[order], starts), np.add.reduceat(doubtful[order], starts))
+        return _added_up(self._parts)
+
+
+def _added_up(parts: Sequence[_Rows]) -> _Rows:
+    cell, state, amount, doubtful = (
+        np.concatenate([getattr(part, name) for part in parts] or [np.empty(0, np.int64)]) for name in _Rows.__slots__
+    )
+    if not len(cell):
+        return _Rows(cell, state, amount, doubtful)
+    order = np.lexsort((state, cell))
+    cell, state = cell[order], state[order]
+    starts = np.flatnonzero(np.concatenate(([True], (cell[1:] != cell[:-1]) | (state[1:] != state[:-1]))))
+    return _Rows(cell[starts], state[starts], np.add.reduceat(amount[order], starts), np.add.reduceat(doubtful[order], starts))
 
 
 class _States:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -431,3 +432,27 @@ async def test_an_empty_question_has_no_rows(pool: Pool) -> None:
     # a tag without samples has buckets all the same
     counts = await read(pool, RangeQuery(tags, T, T + DAY, "count", interval=Interval.parse("8h", parse_zone("UTC"))))
     assert (counts.value.tolist(), counts.quality.tolist()) == ([0.0] * 6, [192] * 6)
+
+
+async def test_memory_is_bounded_however_long_the_range(pool: Pool) -> None:
+    (tag,) = await define(pool, [{"kind": "int"}])
+    n = 1_000_000
+    writer = Writer(pool)
+    value = np.arange(n, dtype=np.float64) % 7
+    for part in np.split(np.arange(n), 4):
+        ids, quality = np.full(len(part), tag.tag_id, np.int32), np.full(len(part), 192, np.int16)
+        await writer.write([Batch("test", next(_seqs), Samples(ids, T + part * 100_000, value[part], quality))])
+    await writer.close()
+    modes: list[Mode] = ["stddev", "duration"]
+    for mode in modes:
+        query = RangeQuery([tag], T, T + n * 100_000, mode, interval=Interval.parse("45s", parse_zone("UTC")))
+        async with pool.acquire() as conn, conn.transaction(), aclosing(read_range(conn, query)) as reader:
+            tracemalloc.start()
+            try:
+                rows = [len(chunk) async for chunk in reader]
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert sum(rows) == -(-n // 450) * (7 if mode == "duration" else 1)
+        # 1 M rows are 22 MB as columns, 50 MB as they come
+        assert peak < 25_000_000, mode
