@@ -86,15 +86,12 @@ async def known_before(conn: Connection, tags: Sequence[Tag], instant: int) -> S
         return newest
     text = tags[0].kind == "text"
     decoder = TextDecoder() if text else NumericDecoder(int(bad.sum()))
-    # the samples that are bad are behind this one
-    reach = ", ".join(
-        f"({tag_id},'{format_time(ts)}'::timestamptz)"
-        for tag_id, ts in zip(newest.tag_id[bad].tolist(), newest.ts[bad].tolist(), strict=True)
-    )
+    # one and the same time for all, and a constant: of others the columnstore makes nothing
+    ids = ",".join(str(tag_id) for tag_id in newest.tag_id[bad].tolist())
     sql = (
-        f"SELECT s.* FROM (VALUES {reach}) AS k (id, before) CROSS JOIN LATERAL ("  # noqa: S608
+        f"SELECT s.* FROM unnest('{{{ids}}}'::int4[]) AS k (id) CROSS JOIN LATERAL ("  # noqa: S608
         f"SELECT {TEXT_SELECT if text else NUMERIC_SELECT} FROM historian.sample "
-        f"WHERE tag_id = k.id AND ts < k.before AND quality >= {UNCERTAIN} ORDER BY ts DESC LIMIT 1) AS s"
+        f"WHERE tag_id = k.id AND ts < '{format_time(instant)}' AND quality >= {UNCERTAIN} ORDER BY ts DESC LIMIT 1) AS s"
     )
     async with aclosing(copy(conn, sql, decoder)) as chunks:
         older = [chunk async for chunk in chunks]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rollups_by_hand import RollupsByHand
 
 from historian.ingest.writer import Writer
-from historian.query import bucket_reader
+from historian.query import bucket_reader, states
 from historian.query.aggregates import AGGREGATES
 from historian.query.interval import Interval, parse_origin, parse_zone
 from historian.query.range import MAX_ROWS, RangeQuery, read_range
@@ -192,10 +192,10 @@ def _before_sunday(last_of_month: int) -> int:
 
 
 # an example takes a quarter of a second: to shrink one would take minutes
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     batches=st.lists(st.lists(sample, min_size=1, max_size=60), min_size=1, max_size=3),
-    refreshed=st.lists(st.none() | st.integers(0, 8 * DAY), min_size=3, max_size=3),
+    refreshed=st.lists(st.none() | st.integers(0, 8 * DAY), min_size=3, max_size=3).filter(lambda points: points.count(None) > 0),
     asked=queries(),
     modes=st.sets(st.sampled_from(sorted(AGGREGATES)), min_size=5, max_size=5),
 )
@@ -456,3 +456,14 @@ async def test_memory_is_bounded_however_long_the_range(pool: Pool) -> None:
         assert sum(rows) == -(-n // 450) * (7 if mode == "duration" else 1)
         # 1 M rows are 22 MB as columns, 50 MB as they come
         assert peak < 25_000_000, mode
+
+
+async def test_a_tag_that_counts_has_too_many_states(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tag,) = await define(pool, [{"kind": "int"}])
+    await write(pool, [tag], {(0, T + n * SECOND): Row(T + n * SECOND, float(n), 192) for n in range(100)})
+    monkeypatch.setattr(states, "MAX_STATE_ROWS", 50)
+    monkeypatch.setattr(states, "_ADD_UP_ROWS", 10)
+    for mode in ("duration", "transitions"):
+        with pytest.raises(TooLarge, match="make the span shorter"):
+            await read(pool, RangeQuery([tag], T, T + DAY, mode))  # type: ignore[arg-type]
+        assert len(await read(pool, RangeQuery([tag], T, T + 40 * SECOND, mode))) <= 40  # type: ignore[arg-type]
