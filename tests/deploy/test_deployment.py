@@ -248,15 +248,15 @@ def test_the_broker_takes_its_configuration(short_tmp: Path) -> None:
         port = free.getsockname()[1]
     # mosquitto has no option that only checks: an unknown key ends it at once with its name
     (directory / "mosquitto.conf").write_text(re.sub(r"(?m)^listener .*$", f"listener {port} 127.0.0.1", text))
-    process = subprocess.Popen([program, "-c", directory / "mosquitto.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
     said = []
-    for line in process.stdout:
-        said.append(line)
-        if "running" in line or "Error" in line:
-            break
-    process.terminate()
-    said += process.communicate(timeout=10)[0]
+    with subprocess.Popen(
+        [program, "-c", directory / "mosquitto.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if "running" in line or "Error" in line:
+                process.terminate()
     assert "Error" not in "".join(said), said
 
 
