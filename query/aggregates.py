@@ -130,7 +130,7 @@ async def _of_line(conn: Connection, cells: Cells, mode: str, now: int) -> Sampl
     after = await samples_from(conn, cells.tags, cells.end)
     lacking = _no_good_time if mode == "percent_good" else _no_area
     buckets = await read_buckets(conn, cells.tags, cells.edges, areas=True, lacking=lacking)
-    line = line_of(cells, await with_all_qualities(conn, buckets), before, after, now)
+    line = line_of(cells, await with_all_qualities(conn, buckets, cells.edges), before, after, now)
     with np.errstate(divide="ignore", invalid="ignore"):
         if mode == "percent_good":
             # what is all good is so to the last digit

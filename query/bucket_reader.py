@@ -130,19 +130,25 @@ CROSS JOIN LATERAL (SELECT quality FROM historian.sample WHERE tag_id = k.tag_id
 """
 
 
-async def with_all_qualities(conn: Connection, buckets: Buckets) -> Buckets:
+async def with_all_qualities(conn: Connection, buckets: Buckets, edges: Int64s) -> Buckets:
     """The same, with the qualities looked up that the counts of a rollup did not tell: of buckets in which some samples are good and some uncertain.
 
-    Where the samples themselves are there no more, they are taken for uncertain.
+    Only those are that can make a difference to a neighbour. All others, and those whose samples are there no more, are taken for uncertain.
     """
     if buckets.start_quality is None or buckets.end_quality is None:
         return buckets
+    # a bucket that is not all good itself is no better for a good neighbour
+    place = np.searchsorted(edges, buckets.start_ts, "right") - 1
+    adjacent = (buckets.tag_id[1:] == buckets.tag_id[:-1]) & (place[1:] == place[:-1] + 1)
+    doubtful = buckets.good_count < buckets.count
+    idle_start = np.append(False, adjacent & doubtful[:-1])[: len(buckets)]
+    idle_end = np.append(adjacent & doubtful[1:], False)[: len(buckets)]
     columns = []
-    for quality, ts in ((buckets.start_quality, buckets.start_ts), (buckets.end_quality, buckets.end_ts)):
-        places = np.flatnonzero(quality == NO_QUALITY)
+    for quality, ts, idle in ((buckets.start_quality, buckets.start_ts, idle_start), (buckets.end_quality, buckets.end_ts, idle_end)):
+        places = np.flatnonzero((quality == NO_QUALITY) & ~idle)
+        found = np.where(quality == NO_QUALITY, UNCERTAIN, quality).astype(np.int16)
         if len(places):
-            quality = np.where(quality == NO_QUALITY, UNCERTAIN, quality)
             rows = await conn.fetch(_QUALITIES, places.tolist(), buckets.tag_id[places].tolist(), ts[places].tolist())
-            quality[[row["place"] for row in rows]] = [row["quality"] for row in rows]
-        columns.append(quality.astype(np.int16))
+            found[[row["place"] for row in rows]] = [row["quality"] for row in rows]
+        columns.append(found)
     return replace(buckets, start_quality=columns[0], end_quality=columns[1])
