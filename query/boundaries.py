@@ -12,7 +12,7 @@ first asked which of the tags it has at all, in one walk along its indexes (Skip
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -22,7 +22,7 @@ from historian.query.times import EARLIEST, LATEST, format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import MAX_ROWS, NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
-from historian.schema.samples import Samples, concat
+from historian.schema.samples import Int64s, Samples, concat
 
 # as for the reading of raw samples
 _PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
@@ -33,6 +33,9 @@ _NEAR_US = (_HOUR_US, 24 * _HOUR_US)
 # Chunks of the stretches behind them. Tags that are found to be there cost some 40 µs a chunk, once; a stretch costs 3 ms however small.
 _FAR_CHUNKS = (1, 2, 4, 8)
 _FARTHEST_CHUNKS = 16
+
+# Gaps that are looked through in one query. Each look-up goes through all chunks that are planned, if only to leave them out.
+_GAPS = 8
 
 _HAS_CHUNKS = "SELECT to_regprocedure('historian.make_partitions(int[])') IS NULL"
 _CHUNKS = """
@@ -62,6 +65,37 @@ async def newest_samples(conn: Connection, tags: Sequence[Tag], start: int, end:
 async def oldest_samples(conn: Connection, tags: Sequence[Tag], start: int, end: int) -> Samples:
     """Of each tag the oldest sample in [start, end) (µs), if there is one; in the order of tag_id. Otherwise as `samples_before`."""
     return await _Search(conn, tags, newest=False).within(start, end)
+
+
+async def first_and_last_samples(conn: Connection, tags: Sequence[Tag], edges: Int64s) -> AsyncGenerator[Samples, None]:
+    """Of each tag the first and the last sample in each gap (edge, next edge]; `edges` (µs) ascend. Some gaps at a time, in no order; a sample may come twice.
+
+    For few gaps: each is two look-ups of each tag. Otherwise as `samples_before`.
+    """
+    await conn.execute(_PLAN)
+    for ids, columns in (
+        (sorted({tag.tag_id for tag in tags if tag.kind != "text"}), NUMERIC_SELECT),
+        (sorted({tag.tag_id for tag in tags if tag.kind == "text"}), TEXT_SELECT),
+    ):
+        for start in range(0, len(edges) - 1, _GAPS) if ids else ():
+            sql = _gaps_sql(ids, edges[start : start + _GAPS + 1].tolist(), columns)
+            decoder = NumericDecoder(min(2 * _GAPS * len(ids), MAX_ROWS)) if columns == NUMERIC_SELECT else TextDecoder()
+            async with aclosing(copy(conn, sql, decoder)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+
+def _gaps_sql(ids: Sequence[int], edges: Sequence[int], columns: str) -> str:
+    """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
+    times = ",".join(format_time(edge) for edge in edges)
+    # the outer bounds are for planning: a chunk that lies outside of them is none of the plan's
+    inside = f"ts > g.lo AND ts <= g.hi AND ts > '{format_time(edges[0])}' AND ts <= '{format_time(edges[-1])}'"
+    one = f"SELECT {columns} FROM historian.sample WHERE tag_id = k.id AND {inside} ORDER BY ts"  # noqa: S608
+    return (
+        f"SELECT s.* FROM unnest('{{{','.join(str(int(tag_id)) for tag_id in ids)}}}'::int4[]) AS k (id) CROSS JOIN ("  # noqa: S608
+        f"SELECT e[n] AS lo, e[n + 1] AS hi FROM (SELECT '{{{times}}}'::timestamptz[] AS e), generate_series(1, {len(edges) - 1}) AS n) AS g "
+        f"CROSS JOIN LATERAL (({one} LIMIT 1) UNION ALL ({one} DESC LIMIT 1)) AS s"
+    )
 
 
 class _Search:
