@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,7 +35,7 @@ _NEAR_US = (_HOUR_US, 24 * _HOUR_US)
 _FAR_CHUNKS = (1, 2, 4, 8)
 _FARTHEST_CHUNKS = 16
 
-# Gaps that are looked through in one query. Each look-up goes through all chunks that are planned, if only to leave them out.
+# gaps that are looked through in one query
 _GAPS = 8
 
 _HAS_CHUNKS = "SELECT to_regprocedure('historian.make_partitions(int[])') IS NULL"
@@ -86,16 +87,17 @@ async def first_and_last_samples(conn: Connection, tags: Sequence[Tag], edges: I
 
 
 def _gaps_sql(ids: Sequence[int], edges: Sequence[int], columns: str) -> str:
-    """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
-    times = ",".join(format_time(edge) for edge in edges)
-    # the outer bounds are for planning: a chunk that lies outside of them is none of the plan's
-    inside = f"ts > g.lo AND ts <= g.hi AND ts > '{format_time(edges[0])}' AND ts <= '{format_time(edges[-1])}'"
-    one = f"SELECT {columns} FROM historian.sample WHERE tag_id = k.id AND {inside} ORDER BY ts"  # noqa: S608
-    return (
-        f"SELECT s.* FROM unnest('{{{','.join(str(int(tag_id)) for tag_id in ids)}}}'::int4[]) AS k (id) CROSS JOIN ("  # noqa: S608
-        f"SELECT e[n] AS lo, e[n + 1] AS hi FROM (SELECT '{{{times}}}'::timestamptz[] AS e), generate_series(1, {len(edges) - 1}) AS n) AS g "
-        f"CROSS JOIN LATERAL (({one} LIMIT 1) UNION ALL ({one} DESC LIMIT 1)) AS s"
-    )
+    """COPY takes no parameters. What stands in the text are integers, and times made from integers.
+
+    Each look-up has its own times: of times that come out of a join the columnstore makes nothing, and unpacks all batches from the chunk's beginning on.
+    """
+    looks = []
+    for low, high in pairwise(edges):
+        inside = f"ts > '{format_time(low)}' AND ts <= '{format_time(high)}'"
+        one = f"SELECT {columns} FROM historian.sample WHERE tag_id = k.id AND {inside} ORDER BY ts"  # noqa: S608
+        looks += [f"({one} LIMIT 1)", f"({one} DESC LIMIT 1)"]
+    listed = ",".join(str(int(tag_id)) for tag_id in ids)
+    return f"SELECT s.* FROM unnest('{{{listed}}}'::int4[]) AS k (id) CROSS JOIN LATERAL ({' UNION ALL '.join(looks)}) AS s"  # noqa: S608
 
 
 class _Search:
