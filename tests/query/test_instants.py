@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +26,7 @@ from historian.schema.connection import Pool
 from historian.schema.errors import BadInput, TooLarge
 from historian.schema.ledger import Batch
 from historian.schema.samples import Samples, concat
+from historian.server.run import Server
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -143,7 +145,7 @@ def values(tags: list[Tag], rows: dict[int, list[Row]], at: list[int]) -> Sample
     return concat(parts)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=SAMPLES, at=st.lists(OFFSETS, min_size=1, max_size=12), cut=st.integers(0, 12), look_up=st.booleans())
 @example(drawn=[], at=[0, HOUR], cut=1, look_up=True)
 async def test_values_are_those_of_the_reference_in_one_query_or_in_pieces(
@@ -310,3 +312,30 @@ async def test_a_limit_cuts_what_is_bounded_too(pool: Pool, store: Any, make_tag
                 found = concat([chunk async for chunk in reader])
             assert reader.cut == (limit < 14)
         assert_identical(found, whole.slice(0, limit))
+
+
+async def test_over_http_every_tag_has_a_row_for_every_instant(server: Server) -> None:
+    samples = [
+        {"tag": "h/line", "ts": T, "value": 1},
+        {"tag": "h/line", "ts": T + 10 * SECOND, "value": 2, "quality": 100},
+        {"tag": "h/broken", "ts": T, "value": None},
+    ]
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{server.url}/v1/write", json={"samples": samples}) as answer:
+            assert answer.status == 200
+
+        async def ask(**params: Any) -> list[str]:
+            async with http.get(f"{server.url}/v1/range", params={"tag": "h/#", "format": "csv", **params}) as answer:
+                assert answer.status == 200, await answer.text()
+                rows = [line.split(",") for line in (await answer.text()).split()[1:]]
+                return sorted(" ".join([tag, ts[17:27].rstrip("Z"), *rest]) for tag, ts, *rest in rows)
+
+        both = ["h/broken 05  0", "h/broken 20  0", "h/line 05 1.5 100", "h/line 20 2.0 64"]
+        assert await ask(mode="at", at=[T + 5 * SECOND, T + 20 * SECOND]) == both
+        assert await ask(mode="interpolated", start=T + 1, end=T + 25 * SECOND, interval="5s") == [
+            *(f"h/broken {n:02}  0" for n in (5, 10, 15, 20)),
+            *("h/line 05 1.5 100", "h/line 10 2.0 100", "h/line 15 2.0 64", "h/line 20 2.0 64"),
+        ]
+        assert await ask(mode="last", start=T, end=T + 10 * SECOND) == ["h/broken 00  0", "h/line 00 1.0 192"]
+        bounded = ["h/line 04 1.4 100", "h/line 10 2.0 100", "h/line 12 2.0 64"]
+        assert await ask(start=T + 4 * SECOND, end=T + 12 * SECOND, bounds="interpolated") == bounded
