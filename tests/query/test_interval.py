@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from historian.query.interval import MAX_BUCKETS, Interval, parse_origin, parse_zone
@@ -110,6 +110,7 @@ def test_intervals_that_do_not_divide_a_day_are_counted_from_1970_in_any_zone() 
         assert len(set(np.diff(plain).tolist())) == 1
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     day=st.integers(0, 20_000),
@@ -131,6 +132,7 @@ def test_the_calendar_is_that_of_pandas(zone: str, day: int, days: int, unit: tu
     assert found.tolist() == wanted.tolist()
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     text=st.sampled_from(["15m", "30m", "1h", "6h", "8h", "12h", "7h", "90m", "1d", "2d", "1w", "2w", "1mo", "5mo", "1y", "3y"]),
