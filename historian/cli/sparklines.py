@@ -150,9 +150,9 @@ class Sparklines:
         if not known.any():
             return " " * columns
         least, greatest = value[known].min(), value[known].max()
-        # half of it: the difference of two such numbers may be beyond all numbers
+        # half of it: the difference of two such numbers may be beyond all numbers; and what rounding makes of a constant is no height
         height = greatest / 2 - least / 2
-        share = (value / 2 - least / 2) / height if height > 0 else np.where(known, 0.5, np.nan)
+        share = (value / 2 - least / 2) / height if height > 1e-12 * max(abs(greatest), abs(least)) else np.full(columns, 0.5)
         level = np.minimum(np.where(known, share, 0) * len(blocks), len(blocks) - 1).astype(int)
         return "".join(blocks[n] if there else " " for n, there in zip(level.tolist(), known.tolist(), strict=True))
 
@@ -194,7 +194,7 @@ def _filled(sums: Sums, columns: int, *, stepped: bool) -> Floats:
         elif following < len(there):
             after = there[following]
             share = ((starts[column] + ends[column]) / 2 - before) / (after - before)
-            mean[column] = held + (float(sums.total[after] / sums.count[after]) - held) * share
+            mean[column] = held * (1 - share) + float(sums.total[after] / sums.count[after]) * share
     return mean
 
 

@@ -140,7 +140,9 @@ class Client:
             while (batch := background.run(_next(batches))) is not None:
                 yield batch
         finally:
-            background.run(_close(batches))
+            # who let go of it after the client was closed has nothing to close
+            if not background.loop.is_closed():
+                background.run(_close(batches))
 
     def frame(
         self,
