@@ -35,7 +35,7 @@ def demo(demo_server: ServerProcess) -> str:
     """Address of the demo, once it has its tags."""
     deadline = time.monotonic() + 60
     with Client(demo_server.url) as client:
-        while not client.snapshot("acme/springfield/brewing/line1/feed_pump/state").num_rows:
+        while not client.snapshot("acme/+/brewing/line1/feed_pump/state").num_rows:
             assert time.monotonic() < deadline
             time.sleep(0.2)
     return demo_server.url
