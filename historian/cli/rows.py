@@ -124,7 +124,7 @@ def _object(row: Row) -> dict[str, object]:
 
 
 class Csv:
-    """`tag,ts,value,quality`, byte for byte as the server's CSV, and as `historian import` reads it."""
+    """`tag,ts,value,quality`, and `state` where rows are about states: byte for byte as the server's CSV, and as `historian import` reads it."""
 
     def __init__(self, sink: BinaryIO) -> None:
         self._sink = sink
@@ -134,7 +134,9 @@ class Csv:
     def write(self, batch: pa.RecordBatch) -> None:
         tags = tags_of(batch.schema)
         if tags is not self._known:
-            self._known, self._encoder = tags, CSV.encoder(tags)
+            # a text that is not of a text tag names the state that a row is about
+            by_state = "text" in batch.schema.names and all(tag.kind != "text" for tag in tags)
+            self._known, self._encoder = tags, CSV.encoder(tags, state=by_state)
         if not self._started:
             self._started = True
             self._sink.write(self._encoder.start())
