@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 from processes import ROOT, Serve, environment
 
-from historian.client import Client
-from historian.schema.errors import BadInput
-
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
@@ -33,7 +30,6 @@ def text(output: dict[str, Any]) -> str:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_what_stands_in_it(notebook: Path, serve: Serve, tmp_path: Path) -> None:
     url = serve().url
-    skip_where_a_mode_is_missing(url)
     output = tmp_path / "run.ipynb"
     done = subprocess.run(
         [sys.executable, "-P", str(ROOT / "scripts" / "notebook"), str(notebook), str(output)],
@@ -45,15 +41,6 @@ def test_a_notebook_shows_what_stands_in_it(notebook: Path, serve: Serve, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert shown(output) == shown(notebook)
-
-
-def skip_where_a_mode_is_missing(url: str) -> None:
-    with Client(url) as client:
-        client.define({"path": "x"})
-        try:
-            client.range("x", "-1h", mode="twa", interval="1d")
-        except BadInput as error:
-            pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
