@@ -8,7 +8,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, Unpack
 from urllib.parse import quote
 
 import orjson
@@ -18,16 +18,18 @@ from pydantic import ValidationError
 
 from historian.client.address import Address
 from historian.client.columns import BATCH_ROWS, Data, Part, parts
+from historian.client.frames import Shape
 from historian.client.http import Http
 from historian.client.ingest import Ingest
+from historian.client.ranges import RangeOptions, Tags, names_of, range_parameters
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
 from historian.client.stream import Gap, Stream, Subscription
 from historian.client.times import Time, as_wire
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import BadInput, BadSamples, HistorianError, NotFound, Unavailable
 
-Mode: TypeAlias = Literal["raw", "minmax", "auto"]
-Tags: TypeAlias = str | Iterable[str | Tag]
+#: of a stream's history
+StreamMode: TypeAlias = Literal["raw", "minmax", "auto"]
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _DEFINED_AT_ONCE = 5000
@@ -178,27 +180,50 @@ class AsyncClient:
 
     # -- reading
 
-    async def range(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
-    ) -> pa.Table:
+    async def range(self, tags: Tags, start: Time | None = None, end: Time = "now", **options: Unpack[RangeOptions]) -> pa.Table:
         """Samples of tags (paths and wildcards) in [start, end), by tag and time: columns `tag`, `ts`, `value`, `quality`, `text` if there are text tags, `tag_id`.
 
-        `mode`: `raw`; `minmax`, which keeps the extremes of `points` pixels a tag; `auto`, which is raw where that is no more. `limit`: rows at most,
-        in all. See `historian.client.results` for the columns' types. For more than memory holds there is `range_batches`.
+        Options, by name: `mode`, what to make of the samples (`raw`: nothing; docs/query.md has all); `points` of charts; `interval`, `tz` and `origin` of buckets;
+        `bounds` of raw; `at`, instants instead of a span; `limit`, rows at most. See `RangeOptions`, and `historian.client.results` for the columns' types.
+        For more than memory holds there is `range_batches`.
         """
-        decoder = _Range(self._http, _range_parameters(tags, start, end, mode, points, limit))
-        batches = [batch async for batch in decoder]
-        assert decoder.schema is not None
-        return pa.Table.from_batches(batches, schema=decoder.schema)
+        source = _Range(self._http, range_parameters(tags, start, end, options))
+        batches = [batch async for batch in source]
+        assert source.schema is not None
+        return pa.Table.from_batches(batches, schema=source.schema)
 
     def range_batches(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self, tags: Tags, start: Time | None = None, end: Time = "now", **options: Unpack[RangeOptions]
     ) -> AsyncIterator[pa.RecordBatch]:
         """As `range`, batch by batch as they arrive, in bounded memory; one without rows if there are no samples.
 
         Raises Unavailable if the answer is cut off: what came before is not all.
         """
-        return aiter(_Range(self._http, _range_parameters(tags, start, end, mode, points, limit)))
+        return aiter(_Range(self._http, range_parameters(tags, start, end, options)))
+
+    async def frame(
+        self,
+        tags: Tags,
+        start: Time | None = None,
+        end: Time = "now",
+        *,
+        wide: bool = True,
+        states: bool = True,
+        quality: bool = False,
+        **options: Unpack[RangeOptions],
+    ) -> Any:
+        """As `range`, as a pandas DataFrame whose index is the time, in the zone `tz` or in UTC. Units, descriptions, kinds and states stand in `attrs`.
+
+        `wide`: a column for each tag, named by its path, and a row for each time that one of them has; a bad sample is a missing value. Else a row for
+        each sample: `tag`, `value`, `quality`, and perhaps `text` and `state`. `states`: digital tags as the names of their states. `quality`: wide, with
+        the quality of each value beside it, as columns (path, "value") and (path, "quality").
+
+        Raises BadInput where the wide form would have more than 200 million cells.
+        """
+        shape = Shape(wide=wide, states=states, quality=quality, options=options)
+        table = await self.range(tags, start, end, **shape.asked())
+        # a million samples take a tenth of a second, which other coroutines need not wait for
+        return await asyncio.to_thread(shape.frame, table)
 
     async def snapshot(self, match: str | None = None) -> pa.Table:
         """The newest sample of every tag that matches, in the columns of `range`; tags without samples are left out."""
@@ -213,7 +238,7 @@ class AsyncClient:
         from_: Time | None = None,
         to: Time | None = None,
         *,
-        mode: Mode = "raw",
+        mode: StreamMode = "raw",
         points: int = 2000,
         cursor: int | None = None,
         reconnect: bool = True,
@@ -224,7 +249,7 @@ class AsyncClient:
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
         """
         subscription = Subscription(
-            tuple(_names(tags)), None if from_ is None else as_wire(from_), None if to is None else as_wire(to), mode, points, cursor
+            tuple(names_of(tags)), None if from_ is None else as_wire(from_), None if to is None else as_wire(to), mode, points, cursor
         )
         stream = Stream(self._http, subscription, reconnect=reconnect, on_gap=on_gap)
         self._streams.add(stream)
@@ -284,20 +309,6 @@ class _Range:
             if not some and labels is not None:
                 # whoever takes batches learns the columns all the same
                 yield pa.RecordBatch.from_pylist([], schema=labels.schema)
-
-
-def _names(tags: Tags) -> list[str]:
-    names = [tags] if isinstance(tags, str) else [tag.path if isinstance(tag, Tag) else tag for tag in tags]
-    for name in names:
-        if not isinstance(name, str):
-            raise BadInput(f"a tag is named by its path, not by a {type(name).__name__}")
-    return names
-
-
-def _range_parameters(tags: Tags, start: Time, end: Time, mode: str, points: int, limit: int | None) -> list[tuple[str, str | int]]:
-    params: list[tuple[str, str | int]] = [("tag", name) for name in _names(tags)]
-    params += [("start", as_wire(start)), ("end", as_wire(end)), ("mode", mode), ("points", points)]
-    return params if limit is None else [*params, ("limit", limit)]
 
 
 def _definition(tag: TagDefinition | Tag | Mapping[str, Any]) -> TagDefinition:

@@ -57,12 +57,16 @@ class TagList(list[Tag]):
         return pd.DataFrame([tag.row() for tag in self], columns=[field.name for field in fields(Tag)]).set_index("path")
 
 
+def tags_of(schema: pa.Schema) -> TagList:
+    """The tags that a schema's metadata tells of."""
+    return TagList(tag_of(row) for row in json.loads((schema.metadata or {}).get(TAGS_KEY, b"[]")))
+
+
 class Labels:
     """Adds the `tag` column to the batches of one result or stream."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        rows = json.loads((schema.metadata or {}).get(TAGS_KEY, b"[]"))
-        self.tags = TagList(tag_of(row) for row in rows)
+        self.tags = tags_of(schema)
         by_id = sorted(self.tags, key=lambda tag: tag.tag_id)
         self._ids = np.array([tag.tag_id for tag in by_id], np.int32)
         self._paths = pa.array([tag.path for tag in by_id], pa.string())

@@ -11,12 +11,13 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import pyarrow as pa
 
-from historian.client.asynchronous import AsyncClient, Mode, Tags
+from historian.client.asynchronous import AsyncClient, StreamMode
 from historian.client.columns import Data
+from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Event, Gap, Stream
 from historian.client.times import Time
@@ -122,23 +123,43 @@ class Client:
         """Make tags or change them. See `AsyncClient.define`."""
         return self._loop().run(self._async.define(tags))
 
-    def range(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
-    ) -> pa.Table:
-        """Samples of tags in [start, end) as an Arrow table; `.to_pandas()` makes a DataFrame of it. See `AsyncClient.range`."""
-        return self._loop().run(self._async.range(tags, start, end, mode=mode, points=points, limit=limit))
+    def range(self, tags: Tags, start: Time | None = None, end: Time = "now", **options: Unpack[RangeOptions]) -> pa.Table:
+        """Samples of tags in [start, end) as an Arrow table, or what a `mode` makes of them. See `AsyncClient.range`; `frame` gives a DataFrame.
+
+        Options: `mode`, `points`, `interval`, `tz`, `origin`, `bounds`, `at`, `limit`.
+        """
+        return self._loop().run(self._async.range(tags, start, end, **options))
 
     def range_batches(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self, tags: Tags, start: Time | None = None, end: Time = "now", **options: Unpack[RangeOptions]
     ) -> Iterator[pa.RecordBatch]:
         """As `range`, batch by batch, in bounded memory."""
         background = self._loop()
-        batches = self._async.range_batches(tags, start, end, mode=mode, points=points, limit=limit)
+        batches = self._async.range_batches(tags, start, end, **options)
         try:
             while (batch := background.run(_next(batches))) is not None:
                 yield batch
         finally:
-            background.run(_close(batches))
+            # who let go of it after the client was closed has nothing to close
+            if not background.loop.is_closed():
+                background.run(_close(batches))
+
+    def frame(
+        self,
+        tags: Tags,
+        start: Time | None = None,
+        end: Time = "now",
+        *,
+        wide: bool = True,
+        states: bool = True,
+        quality: bool = False,
+        **options: Unpack[RangeOptions],
+    ) -> Any:
+        """As `range`, as a pandas DataFrame by time, in the zone `tz` or in UTC: `wide`, with a column for each tag, or with a row for each sample.
+
+        Units, descriptions, kinds and states stand in its `attrs`. See `AsyncClient.frame`.
+        """
+        return self._loop().run(self._async.frame(tags, start, end, wide=wide, states=states, quality=quality, **options))
 
     def snapshot(self, match: str | None = None) -> pa.Table:
         """The newest sample of every tag that matches, as an Arrow table."""
@@ -150,7 +171,7 @@ class Client:
         from_: Time | None = None,
         to: Time | None = None,
         *,
-        mode: Mode = "raw",
+        mode: StreamMode = "raw",
         points: int = 2000,
         cursor: int | None = None,
         reconnect: bool = True,

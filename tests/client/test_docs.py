@@ -38,11 +38,12 @@ def test_the_examples_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
         "acme/springfield/mill/drive digital None",
         "61 samples, history",
         "no such tag: 'acme/nowhere'",
+        "the very same memory: True",
     ):
         assert said in done.stdout
 
 
-@pytest.mark.parametrize("name", ["range", "range_batches", "write", "snapshot", "tags", "define", "stream", "committed"])
+@pytest.mark.parametrize("name", ["range", "range_batches", "frame", "write", "snapshot", "tags", "define", "stream", "committed"])
 def test_both_clients_have_what_the_page_tells_of(name: str) -> None:
     import inspect
 
