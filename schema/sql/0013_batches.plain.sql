@@ -1,0 +1,1 @@
+-- Of TimescaleDB only: the rows of a batch in its columnstore.
