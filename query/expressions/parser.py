@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from historian.query.expressions.faults import BadExpression
 from historian.query.expressions.functions import FUNCTIONS, USES
-from historian.query.expressions.tokens import MAX_LENGTH, Token, tokens
+from historian.query.expressions.tokens import MAX_LENGTH, NO_WILDCARDS, Token, tokens
 from historian.query.expressions.tree import Call, Node, Number, Reference
 from historian.schema.errors import TooLarge
 
@@ -135,6 +135,8 @@ class _Parser:
         if self._token.text != "(" or self._token.kind != "operator":
             if name.text in ("and", "or"):
                 raise BadExpression(f"{name.text} has nothing before it", self._text, name.at)
+            if self._text.startswith(("/+", "/#"), name.at + len(name.text)):
+                raise BadExpression(NO_WILDCARDS, self._text, name.at)
             hint = f"call it: {name.text}(…)" if name.text in FUNCTIONS or name.text in USES else _no_function(name.text)
             raise BadExpression(hint, self._text, name.at)
         opening = self._token

@@ -17,13 +17,16 @@ from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import MAX_ROWS
-from historian.schema.errors import BadInput
+from historian.schema.errors import BadInput, TooLarge
 from historian.schema.samples import Int64s, Samples, concat
 
 #: samples that are held for one pen, of all its tags
 _HELD = 400_000
 #: of one tag, read at once
 _MOST, _FEWEST = 65_536, 1000
+
+#: of mode interpolated
+MAX_INSTANTS = 1_000_000
 
 _MODES = "raw, auto, minmax, and interpolated"
 
@@ -76,6 +79,8 @@ def _instants(query: RangeQuery) -> Int64s:
         return np.array(query.at, np.int64)
     if query.interval is None:
         raise BadInput("mode interpolated wants an interval, as in interval=10s, or instants, at=TIME once for each")
+    if query.interval.unit == "us" and (query.end - query.start) // query.interval.count > MAX_INSTANTS:
+        raise TooLarge(f"more than {MAX_INSTANTS} instants of an expression; take a longer interval, or ask for the span in pieces")
     edges = query.interval.edges(query.start, query.end)
     return edges[(edges >= query.start) & (edges < query.end)]
 

@@ -21,6 +21,8 @@ from historian.schema.paths import path_fault
 
 MAX_LENGTH = 4096
 
+NO_WILDCARDS = "no wildcards in an expression: it names each tag by its path"
+
 Kind = Literal["number", "path", "name", "operator", "end"]
 
 
@@ -75,7 +77,7 @@ def _unknown(character: str) -> str:
     if character in "\"'":
         return "this quote is not closed"
     if character == "#":
-        return "no wildcards in an expression: it names each tag by its path"
+        return NO_WILDCARDS
     if character == "=":
         return "= is no operator; == asks whether two values are equal"
     if character in "&|!":
