@@ -41,7 +41,9 @@ async def _query(request: web.Request, services: Services) -> tuple[RangeQuery, 
     names = request.query.getall("tag", [])
     expressions = request.query.getall("expr", [])
     if not names and not expressions:
-        raise BadInput("no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed, and expressions as in expr=a/b * 2")
+        raise BadInput(
+            "no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed, and expressions as in expr=a/b * 2"
+        )
     now = time.time_ns() // 1000
     mode = _one_of(given.get("mode", "raw"), "mode", get_args(Mode))
     at = tuple(sorted({parse_time(text, now) for text in request.query.getall("at", [])}))

@@ -22,20 +22,7 @@ def evaluate(expression: Expression, column: Callable[[Reference], Column], rows
 
     The quality is the lowest of what went into the value, 192 at most. Where the value is not known it is NaN, and the quality 0.
     """
-    known: dict[Reference, Column] = {}
-
-    def of(node: Node) -> Column:
-        match node:
-            case Number(value):
-                return Column(pa.scalar(value), np.int16(MAX_QUALITY))
-            case Reference():
-                if node not in known:
-                    known[node] = column(node)
-                return known[node]
-            case Call(name, arguments):
-                return FUNCTIONS[name].merge([of(argument) for argument in arguments])
-
-    result = of(expression.tree)
+    result = _of(expression.tree, column, {})
     if isinstance(result.value, pa.Scalar):
         constant = result.value.as_py()
         value = np.full(rows, np.nan if constant is None else constant)
@@ -43,6 +30,19 @@ def evaluate(expression: Expression, column: Callable[[Reference], Column], rows
         value = result.value.to_numpy(zero_copy_only=False)
     quality = np.where(np.isnan(value), 0, np.minimum(result.quality, GOOD)).astype(np.int16)
     return value, quality
+
+
+def _of(node: Node, column: Callable[[Reference], Column], known: dict[Reference, Column]) -> Column:
+    # no function within another that calls itself: that would be a circle, and keep the columns until the garbage collector comes
+    match node:
+        case Number(value):
+            return Column(pa.scalar(value), np.int16(MAX_QUALITY))
+        case Reference():
+            if node not in known:
+                known[node] = column(node)
+            return known[node]
+        case Call(name, arguments):
+            return FUNCTIONS[name].merge([_of(argument, column, known) for argument in arguments])
 
 
 async def evaluated(expression: Expression, column: Callable[[Reference], Column], rows: int) -> tuple[Floats, Int16s]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pyarrow.compute as pc
 from historian.query.expressions.tree import Use
 from historian.schema.samples import Int16s
 
-Values = pa.Array | pa.Scalar
+#: a pa.Array or, of a constant, a pa.Scalar; pyarrow has no types to say so
+Values: TypeAlias = Any
 Compute = Callable[..., Values]
 
 _NULL = pa.scalar(None, pa.float64())
@@ -87,14 +89,19 @@ def _compared(compare: Compute) -> Function:
     return _plain(lambda left, right: _number(compare(left, right)), 2, named=False, finite=True)
 
 
-def _by_numpy(function: Callable[..., object]) -> Compute:
+def _by_numpy(function: Callable[..., Any]) -> Compute:
     """What Arrow has no function for. Null is NaN there."""
 
     def compute(*values: Values) -> Values:
-        arrays = [np.float64(np.nan if value.as_py() is None else value.as_py()) if isinstance(value, pa.Scalar) else value.to_numpy(zero_copy_only=False) for value in values]
+        arrays = [
+            np.float64(np.nan if value.as_py() is None else value.as_py())
+            if isinstance(value, pa.Scalar)
+            else value.to_numpy(zero_copy_only=False)
+            for value in values
+        ]
         with np.errstate(all="ignore"):
             result = function(*arrays)
-        return pa.array(result) if isinstance(result, np.ndarray) else pa.scalar(float(result), pa.float64())  # type: ignore[arg-type]
+        return pa.array(result) if isinstance(result, np.ndarray) else pa.scalar(float(result), pa.float64())
 
     return compute
 

@@ -74,10 +74,10 @@ class _Parser:
         self._paths: set[str] = set()
 
     def whole(self) -> Node:
-        if self._token.kind == "end":
+        if self._over():
             raise self._fault("an expression is not empty")
         node, _ = self._expression(0)
-        if self._token.kind != "end":
+        if not self._over():
             raise self._fault(self._surplus())
         return node
 
@@ -207,12 +207,19 @@ class _Parser:
     def _advance(self) -> None:
         self._token = next(self._tokens)
 
+    def _over(self) -> bool:
+        return self._token.kind == "end"
+
     def _at(self, operator: str) -> bool:
         return self._token.kind == "operator" and self._token.text == operator
 
     def _expect(self, operator: str, otherwise: str, opening: Token) -> None:
         if not self._at(operator):
-            raise self._fault(self._surplus()) if self._token.kind not in ("end", "operator") else BadExpression(otherwise, self._text, opening.at)
+            raise (
+                self._fault(self._surplus())
+                if self._token.kind not in ("end", "operator")
+                else BadExpression(otherwise, self._text, opening.at)
+            )
         self._advance()
 
     def _surplus(self) -> str:
@@ -223,7 +230,7 @@ class _Parser:
             return "a comma stands between the arguments of a function only"
         if token.kind == "path" and token.text.startswith("/"):
             return "a path begins with a letter"
-        return "an operator is missing before this; a path with blanks is quoted, as in \"a/b c\""
+        return 'an operator is missing before this; a path with blanks is quoted, as in "a/b c"'
 
     def _fault(self, detail: str) -> BadExpression:
         return BadExpression(detail, self._text, self._token.at)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from historian.query.expressions.faults import BadExpression
+from historian.query.expressions.functions import Column
 from historian.query.expressions.parser import Expression, parse
 from historian.query.expressions.series import Series
 from historian.query.expressions.tree import Call, Node, Number, Reference
@@ -56,7 +57,7 @@ class CalculatedPen(Tag):
             if r.use == "interp" or (r.use == "plain" and not is_stepped(self.arguments[r.path]))
         )
 
-    def column(self, reference: Reference, series: Mapping[int, Series], instants: Int64s) -> Any:
+    def column(self, reference: Reference, series: Mapping[int, Series], instants: Int64s) -> Column:
         """What a tag of the expression is at these instants, given the samples of each tag_id."""
         tag = self.arguments[reference.path]
         return series[tag.tag_id].at(instants, reference.use, stepped=is_stepped(tag))
@@ -104,7 +105,13 @@ def _pen(tag_id: int, name: str, expression: Expression, tags: Mapping[str, Tag]
         if arguments[reference.path].kind == "text":
             raise BadExpression(f"{reference.path} is a text tag, and text cannot be calculated with", expression.text, reference.at)
     return CalculatedPen(
-        tag_id, name, "float", step=_steps(expression.tree, arguments), expression=expression, arguments=arguments, description=expression.text
+        tag_id,
+        name,
+        "float",
+        step=_steps(expression.tree, arguments),
+        expression=expression,
+        arguments=arguments,
+        description=expression.text,
     )
 
 

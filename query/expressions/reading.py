@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import numpy as np
 
@@ -111,7 +112,7 @@ async def calculate(
         series = {source.tag_id: source.series for source in sources}
         for row in range(0, len(at), MAX_ROWS):
             some = at[row : row + MAX_ROWS]
-            value, quality = await evaluated(pen.expression, lambda r, some=some: pen.column(r, series, some), len(some))  # type: ignore[misc]
+            value, quality = await evaluated(pen.expression, partial(pen.column, series=series, instants=some), len(some))
             yield Samples(np.full(len(some), pen.tag_id, np.int32), some, value, quality)
         reached = frontier
         for source in sources:

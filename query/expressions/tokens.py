@@ -63,7 +63,9 @@ def tokens(text: str) -> Iterator[Token]:
             yield Token("path", found, at)
         elif kind == "number":
             if match.end() < len(text) and (text[match.end()].isalnum() or text[match.end()] == "_"):
-                raise BadExpression("a number ends where a letter begins; a path that begins with a digit is quoted, as in \"1st/flow\"", text, at)
+                raise BadExpression(
+                    'a number ends where a letter begins; a path that begins with a digit is quoted, as in "1st/flow"', text, at
+                )
             yield Token("number", found, at)
         elif kind == "name":
             yield Token("name", found, at)
@@ -84,4 +86,4 @@ def _unknown(character: str) -> str:
         return f"{character} is no operator; there are and, or, not"
     if character == "^":
         return "^ is no operator; ** raises to a power"
-    return f"{character!r} has no meaning here; a path with it is quoted, as in \"a/b{character if character.isprintable() else ''}c\""
+    return f'{character!r} has no meaning here; a path with it is quoted, as in "a/b{character if character.isprintable() else ""}c"'
