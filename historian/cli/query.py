@@ -22,6 +22,8 @@ historian query acme/springfield/brewing/line1/reactor1/temperature
 
 historian query 'acme/+/brewing/line1/#' --start -8h --mode minmax --points 500
 
+historian query --expr 'spread: acme/springfield/brewing/line1/reactor1/jacket_temperature - acme/springfield/brewing/line1/reactor1/temperature'
+
 historian query 'acme/#' --start 2026-01-01 --end 2026-02-01 --output january.parquet
 """
 
@@ -48,7 +50,13 @@ _SUFFIXES |= {".arrow": Format.arrow, ".arrows": Format.arrow, ".parquet": Forma
 
 
 def query(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)],
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)
+    ] = None,
+    expr: Annotated[
+        list[str] | None,
+        typer.Option(help="Calculate this too, as in 'power: a/b/flow * 2'. Any number.", metavar="EXPRESSION", show_default=False),
+    ] = None,
     start: Annotated[str, typer.Option(help="From then on: RFC 3339, or relative to now.")] = "-1h",
     end: Annotated[str, typer.Option(help="Until then, exclusive.")] = "now",
     mode: Annotated[
@@ -67,12 +75,15 @@ def query(
     token: Token = None,
 ) -> None:
     """Samples of tags between two times."""
+    if not paths and not expr:
+        raise typer.BadParameter("say which tags, or --expr", param_hint="PATH…")
     form = _format(format_, output)
     from historian.client import Client
 
     bounded = form is Format.table and limit is None
     with Client(url, token=token, retry_s=5.0) as client:
-        batches = client.range_batches(paths, start, end, mode=mode.value, points=points, limit=SHOWN + 1 if bounded else limit)
+        most = SHOWN + 1 if bounded else limit
+        batches = client.range_batches(paths or [], start, end, mode=mode.value, points=points, limit=most, expressions=expr or ())
         if form is Format.table:
             _show(list(batches), bounded)
         elif output is None:

@@ -179,26 +179,43 @@ class AsyncClient:
     # -- reading
 
     async def range(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self,
+        tags: Tags,
+        start: Time,
+        end: Time = "now",
+        *,
+        mode: Mode = "raw",
+        points: int = 2000,
+        limit: int | None = None,
+        expressions: Sequence[str] = (),
     ) -> pa.Table:
         """Samples of tags (paths and wildcards) in [start, end), by tag and time: columns `tag`, `ts`, `value`, `quality`, `text` if there are text tags, `tag_id`.
 
         `mode`: `raw`; `minmax`, which keeps the extremes of `points` pixels a tag; `auto`, which is raw where that is no more. `limit`: rows at most,
-        in all. See `historian.client.results` for the columns' types. For more than memory holds there is `range_batches`.
+        in all. `expressions`: calculated beside the tags, as in `["power: a/b/flow * 2"]`; docs/expressions.md. See `historian.client.results` for the
+        columns' types. For more than memory holds there is `range_batches`.
         """
-        decoder = _Range(self._http, _range_parameters(tags, start, end, mode, points, limit))
+        decoder = _Range(self._http, _range_parameters(tags, start, end, mode, points, limit, expressions))
         batches = [batch async for batch in decoder]
         assert decoder.schema is not None
         return pa.Table.from_batches(batches, schema=decoder.schema)
 
     def range_batches(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self,
+        tags: Tags,
+        start: Time,
+        end: Time = "now",
+        *,
+        mode: Mode = "raw",
+        points: int = 2000,
+        limit: int | None = None,
+        expressions: Sequence[str] = (),
     ) -> AsyncIterator[pa.RecordBatch]:
         """As `range`, batch by batch as they arrive, in bounded memory; one without rows if there are no samples.
 
         Raises Unavailable if the answer is cut off: what came before is not all.
         """
-        return aiter(_Range(self._http, _range_parameters(tags, start, end, mode, points, limit)))
+        return aiter(_Range(self._http, _range_parameters(tags, start, end, mode, points, limit, expressions)))
 
     async def snapshot(self, match: str | None = None) -> pa.Table:
         """The newest sample of every tag that matches, in the columns of `range`; tags without samples are left out."""
@@ -216,15 +233,23 @@ class AsyncClient:
         mode: Mode = "raw",
         points: int = 2000,
         cursor: int | None = None,
+        expressions: Sequence[str] = (),
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Stream:
         """The history of tags from `from_` on, and then every sample as it is committed: an async iterator of record batches. See `Stream`.
 
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
+        `expressions`: calculated beside the tags; docs/expressions.md.
         """
         subscription = Subscription(
-            tuple(_names(tags)), None if from_ is None else as_wire(from_), None if to is None else as_wire(to), mode, points, cursor
+            tuple(_names(tags)),
+            None if from_ is None else as_wire(from_),
+            None if to is None else as_wire(to),
+            mode,
+            points,
+            cursor,
+            tuple(expressions),
         )
         stream = Stream(self._http, subscription, reconnect=reconnect, on_gap=on_gap)
         self._streams.add(stream)
@@ -294,8 +319,11 @@ def _names(tags: Tags) -> list[str]:
     return names
 
 
-def _range_parameters(tags: Tags, start: Time, end: Time, mode: str, points: int, limit: int | None) -> list[tuple[str, str | int]]:
+def _range_parameters(
+    tags: Tags, start: Time, end: Time, mode: str, points: int, limit: int | None, expressions: Sequence[str]
+) -> list[tuple[str, str | int]]:
     params: list[tuple[str, str | int]] = [("tag", name) for name in _names(tags)]
+    params += [("expr", expression) for expression in expressions]
     params += [("start", as_wire(start)), ("end", as_wire(end)), ("mode", mode), ("points", points)]
     return params if limit is None else [*params, ("limit", limit)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
@@ -123,17 +123,33 @@ class Client:
         return self._loop().run(self._async.define(tags))
 
     def range(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self,
+        tags: Tags,
+        start: Time,
+        end: Time = "now",
+        *,
+        mode: Mode = "raw",
+        points: int = 2000,
+        limit: int | None = None,
+        expressions: Sequence[str] = (),
     ) -> pa.Table:
         """Samples of tags in [start, end) as an Arrow table; `.to_pandas()` makes a DataFrame of it. See `AsyncClient.range`."""
-        return self._loop().run(self._async.range(tags, start, end, mode=mode, points=points, limit=limit))
+        return self._loop().run(self._async.range(tags, start, end, mode=mode, points=points, limit=limit, expressions=expressions))
 
     def range_batches(
-        self, tags: Tags, start: Time, end: Time = "now", *, mode: Mode = "raw", points: int = 2000, limit: int | None = None
+        self,
+        tags: Tags,
+        start: Time,
+        end: Time = "now",
+        *,
+        mode: Mode = "raw",
+        points: int = 2000,
+        limit: int | None = None,
+        expressions: Sequence[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         """As `range`, batch by batch, in bounded memory."""
         background = self._loop()
-        batches = self._async.range_batches(tags, start, end, mode=mode, points=points, limit=limit)
+        batches = self._async.range_batches(tags, start, end, mode=mode, points=points, limit=limit, expressions=expressions)
         try:
             while (batch := background.run(_next(batches))) is not None:
                 yield batch
@@ -153,12 +169,15 @@ class Client:
         mode: Mode = "raw",
         points: int = 2000,
         cursor: int | None = None,
+        expressions: Sequence[str] = (),
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> ClientStream:
         """History and live tail as an iterator of record batches, for `for` and for `async for`. See `AsyncClient.stream`; `on_gap` is called in another thread."""
         background = self._loop()
-        stream = self._async.stream(tags, from_, to, mode=mode, points=points, cursor=cursor, reconnect=reconnect, on_gap=on_gap)
+        stream = self._async.stream(
+            tags, from_, to, mode=mode, points=points, cursor=cursor, expressions=expressions, reconnect=reconnect, on_gap=on_gap
+        )
         return ClientStream(self, background, stream)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -188,6 +189,12 @@ def test_a_name_before_a_colon(text: str, name: str, expression: str) -> None:
 def test_a_faulty_name(text: str) -> None:
     with pytest.raises(BadInput):
         parse_pen(text)
+
+
+def test_the_page_tells_of_every_function() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "expressions.md").read_text(encoding="utf-8")
+    named = [*USES, *(name for name, function in FUNCTIONS.items() if function.named)]
+    assert [name for name in named if f"`{name}(" not in page and f"`{name}`" not in page] == []
 
 
 WORDS = st.sampled_from(
