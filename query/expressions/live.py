@@ -20,7 +20,7 @@ import numpy as np
 from historian.query.boundaries import samples_before
 from historian.query.expressions.evaluation import evaluated
 from historian.query.expressions.pens import CalculatedPen
-from historian.query.expressions.series import Series
+from historian.query.expressions.series import Series, union
 from historian.query.raw import read_raw
 from historian.query.times import EARLIEST, LATEST
 from historian.schema.connection import Connection
@@ -137,7 +137,7 @@ class LivePen:
 
     def _timestamps(self) -> Int64s:
         """Of the pen's rows among the samples kept."""
-        stamps = np.unique(np.concatenate([series.ts for tag_id, series in self._series.items() if tag_id in self.pen.drivers]))
+        stamps = union([series.ts for tag_id, series in self._series.items() if tag_id in self.pen.drivers])
         return stamps[stamps >= self._since]
 
     def _trim(self) -> None:

