@@ -306,11 +306,10 @@ class Subscription:
                 # only behind the last part is all of these notices with the client
                 yield Data(samples, pieces[-1].cursor if n == len(frames) - 1 else pieces[0].cursor - 1, backfill=False)
             for pen, span in stale:
-                async with aclosing(self._recalculated(pen, span, pieces[-1].cursor)) as events:
-                    async for event in events:
-                        if isinstance(event, Data):
-                            await self._may_send()
-                        yield event
+                for event in await self._recalculated(pen, span, pieces[-1].cursor):
+                    if isinstance(event, Data):
+                        await self._may_send()
+                    yield event
 
     # -- calculated pens
 
@@ -332,9 +331,11 @@ class Subscription:
             stale += [(pen.pen, span) for span in spans]
         return rows, stale
 
-    async def _recalculated(self, pen: CalculatedPen, stale: Stale, cursor: int) -> AsyncGenerator[Event, None]:
-        """A stretch of a pen as the database has it now, or the gap of what is too much of it."""
+    async def _recalculated(self, pen: CalculatedPen, stale: Stale, cursor: int) -> list[Event]:
+        """A stretch of a pen as the database has it now, and the gap of what is too much of it."""
         start, end = max(stale.start, self._request.start or 0), min(stale.end, self._request.end or FOREVER)
+        # collected, so that a client that takes its time does not keep a connection
+        parts: list[Samples] = []
         rows = 0
         try:
             with translated():
@@ -343,27 +344,34 @@ class Subscription:
                         start = max(await reach(conn, pen, stale.start), self._request.start or 0)
                     async with aclosing(calculate(conn, pen, start, end)) as chunks:
                         async for samples in chunks:
-                            yield Data(samples, cursor, backfill=False)
-                            start = int(samples.ts[-1]) + 1
+                            parts.append(samples)
                             rows += len(samples)
+                            start = int(samples.ts[-1]) + 1
                             if rows >= RECALCULATED_ROWS:
                                 break
                         else:
-                            return
+                            start = end
         except HistorianError as error:
             log.warning("a stretch of a calculated pen could not be read: %s", error)
-        yield Gap(start, end, "late-samples")
+        events: list[Event] = [Data(samples, cursor, backfill=False) for part in parts for samples in _frames(part)]
+        return [*events, Gap(start, end, "late-samples")] if start < end else events
 
     async def _reloaded(self, gap: Gap) -> Gap:
         """Begin anew with the pens, of whose tags samples were left out. Returns the gap with what that has changed of the pens."""
-        start, end = gap.start, gap.end
-        with translated():
-            async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-                await self._load(conn)
-                for pen in self._pens:
-                    start = min(start, await reach(conn, pen.pen, gap.start))
-                    end = max(end, pen.until)
-        return Gap(start, end, gap.reason)
+        while True:
+            start, end = gap.start, gap.end
+            try:
+                with translated():
+                    async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+                        await self._load(conn)
+                        for pen in self._pens:
+                            start = min(start, await reach(conn, pen.pen, gap.start))
+                            end = max(end, pen.until)
+                return Gap(start, end, gap.reason)
+            except HistorianError as error:
+                # what the pens are is not known until the database is back
+                log.warning("calculated pens could not be read: %s", error)
+                await asyncio.sleep(error.retry_after if isinstance(error, Unavailable) else 1)
 
     async def _may_send(self) -> None:
         while self._paused or self._credit == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -13,7 +13,7 @@ from historian.query.downsample import MinMax
 from historian.query.expressions.evaluation import evaluated
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.series import Series, union
-from historian.query.range_query import RangeQuery
+from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
@@ -29,13 +29,17 @@ _MOST, _FEWEST = 65_536, 1000
 #: of mode interpolated
 MAX_INSTANTS = 1_000_000
 
-_MODES = "raw, auto, minmax, and interpolated"
+#: charts, and what makes them of the rows of a pen
+_CHARTS: Mapping[Mode, Callable[[CalculatedPen, RangeQuery], MinMax]] = {
+    "auto": lambda pen, query: MinMax([pen], query.start, query.end, query.points, auto=True),
+    "minmax": lambda pen, query: MinMax([pen], query.start, query.end, query.points),
+}
 
 
 def check_mode(query: RangeQuery) -> None:
     """Raises BadInput for what an expression has no answer to."""
-    if query.mode not in ("raw", "auto", "minmax", "interpolated"):
-        raise BadInput(f"mode {query.mode} is not for expressions; the modes for them are {_MODES}")
+    if query.mode not in ("raw", *_CHARTS, "interpolated"):
+        raise BadInput(f"mode {query.mode} is not for expressions; the modes for them are raw, {', '.join(_CHARTS)} and interpolated")
     if query.bounds != "inside":
         raise BadInput(f"bounds={query.bounds} is not for expressions; ask for a longer span")
 
@@ -59,12 +63,12 @@ async def _read(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> Asyn
     else:
         start, end = query.start, query.end
     calculated = calculate(conn, pen, start, end, instants=instants, limit=query.limit)
-    if query.mode in ("raw", "interpolated"):
+    if query.mode not in _CHARTS:
         async with aclosing(calculated):
             async for chunk in calculated:
                 yield chunk
         return
-    reducer = MinMax([pen], start, end, query.points, auto=query.mode == "auto")
+    reducer = _CHARTS[query.mode](pen, query)
     async with aclosing(calculated):
         async for chunk in calculated:
             kept = reducer.feed(chunk)

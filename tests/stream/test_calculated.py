@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import pyarrow as pa
 import pytest
 from viewer import Viewer
 
@@ -267,3 +268,12 @@ async def test_a_faulty_expression_opens_nothing(
         error = await ws.receive_json()
         assert (error["type"], error["id"]) == ("error", 3)
         assert words in error["detail"]
+
+
+async def test_without_upgrade_too(server: Server, http: aiohttp.ClientSession, tags: None) -> None:
+    await write(http, server, ("c/a", NOW - HOUR, 1), ("c/a", NOW - HOUR + SECOND, 2))
+    params = {"expr": "twice: c/a * 2", "from": NOW - HOUR, "to": NOW - HOUR + 2 * SECOND}
+    async with http.get(f"{server.url}/v1/stream", params=params) as answer:
+        table = pa.ipc.open_stream(await answer.read()).read_all()
+    assert table.column("value").to_pylist() == [2, 4]
+    assert table.column("tag_id").to_pylist() == [-1, -1]
