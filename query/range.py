@@ -12,6 +12,7 @@ from dataclasses import replace
 from historian.query.downsample import MinMax
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.reading import read_pens
+from historian.query.instants import read_bounded, read_instants, read_last
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
@@ -73,12 +74,20 @@ def read_range(conn: Connection, query: RangeQuery) -> RangeReader:
 def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
     if any(isinstance(tag, CalculatedPen) for tag in query.tags):
         return _with_pens(conn, query)
+    if query.bounds != "inside" and query.mode != "raw":
+        raise BadInput(f"bounds are for mode raw, not {query.mode}")
     match query.mode:
+        case "raw" if query.bounds != "inside":
+            return read_bounded(conn, query)
         case "raw":
             # one more than the limit tells whether there are more
             return read_raw(conn, query.tags, query.start, query.end, None if query.limit is None else query.limit + 1)
         case "minmax" | "auto":
             return _charted(conn, query)
+        case "last" if query.interval is None:
+            return read_last(conn, query)
+        case "at" | "interpolated":
+            return read_instants(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
 

@@ -12,7 +12,8 @@ from historian.query.expressions.functions import Column
 from historian.query.expressions.parser import Expression, parse
 from historian.query.expressions.series import Series
 from historian.query.expressions.tree import Call, Node, Number, Reference
-from historian.schema.catalogue import STEPPED, Catalogue, Tag
+from historian.query.instants import is_held
+from historian.schema.catalogue import Catalogue, Tag
 from historian.schema.errors import BadInput, UnknownTag
 from historian.schema.paths import path_fault
 from historian.schema.samples import Int64s
@@ -54,17 +55,13 @@ class CalculatedPen(Tag):
         return frozenset(
             self.arguments[r.path].tag_id
             for r in self.expression.references
-            if r.use == "interp" or (r.use == "plain" and not is_stepped(self.arguments[r.path]))
+            if r.use == "interp" or (r.use == "plain" and not is_held(self.arguments[r.path]))
         )
 
     def column(self, reference: Reference, series: Mapping[int, Series], instants: Int64s) -> Column:
         """What a tag of the expression is at these instants, given the samples of each tag_id."""
         tag = self.arguments[reference.path]
-        return series[tag.tag_id].at(instants, reference.use, stepped=is_stepped(tag))
-
-
-def is_stepped(tag: Tag) -> bool:
-    return tag.step or tag.kind in STEPPED
+        return series[tag.tag_id].at(instants, reference.use, stepped=is_held(tag))
 
 
 def parse_pen(text: str) -> tuple[str, Expression]:
@@ -121,7 +118,7 @@ def _steps(node: Node, arguments: Mapping[str, Tag]) -> bool:
         case Number():
             return True
         case Reference(path, use):
-            return use not in ("plain", "interp") or (use == "plain" and is_stepped(arguments[path]))
+            return use not in ("plain", "interp") or (use == "plain" and is_held(arguments[path]))
         case Call("if", (_, yes, no)):
             return _steps(yes, arguments) and _steps(no, arguments)
         case Call(name, operands):

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from historian.query.boundaries import samples_before, samples_from
+from historian.query.boundaries import newest_samples, samples_before, samples_from
 from historian.query.downsample import MinMax
 from historian.query.expressions.evaluation import evaluated
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.series import Series, union
+from historian.query.instants import instants_of, neighbours_of
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import MAX_ROWS
-from historian.schema.errors import BadInput, TooLarge
+from historian.schema.errors import BadInput
 from historian.schema.samples import Int64s, Samples, concat
 
 #: samples that are held for one pen, of all its tags
 _HELD = 400_000
 #: of one tag, read at once
 _MOST, _FEWEST = 65_536, 1000
-
-#: of mode interpolated
-MAX_INSTANTS = 1_000_000
 
 #: charts, and what makes them of the rows of a pen
 _CHARTS: Mapping[Mode, Callable[[CalculatedPen, RangeQuery], MinMax]] = {
@@ -38,8 +37,8 @@ _CHARTS: Mapping[Mode, Callable[[CalculatedPen, RangeQuery], MinMax]] = {
 
 def check_mode(query: RangeQuery) -> None:
     """Raises BadInput for what an expression has no answer to."""
-    if query.mode not in ("raw", *_CHARTS, "interpolated"):
-        raise BadInput(f"mode {query.mode} is not for expressions; the modes for them are raw, {', '.join(_CHARTS)} and interpolated")
+    if query.mode not in (known := ("raw", *_CHARTS, "interpolated", "at", "last")):
+        raise BadInput(f"mode {query.mode} is not for expressions; the modes for them are {', '.join(known)}")
     if query.bounds != "inside":
         raise BadInput(f"bounds={query.bounds} is not for expressions; ask for a longer span")
 
@@ -53,24 +52,22 @@ async def read_pens(conn: Connection, query: RangeQuery, pens: Sequence[Calculat
                 yield chunk
 
 
-async def _read(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> AsyncGenerator[Samples, None]:
-    instants = None
-    if query.mode == "interpolated":
-        instants = _instants(query)
-        if not len(instants):
-            return
-        start, end = int(instants[0]), int(instants[-1]) + 1
-    else:
-        start, end = query.start, query.end
-    calculated = calculate(conn, pen, start, end, instants=instants, limit=query.limit)
-    if query.mode not in _CHARTS:
-        async with aclosing(calculated):
-            async for chunk in calculated:
-                yield chunk
-        return
+def _read(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> AsyncGenerator[Samples, None]:
+    match query.mode:
+        case "raw":
+            return calculate(conn, pen, query.start, query.end, limit=query.limit)
+        case "last":
+            return _last(conn, query, pen)
+        case mode if mode in _CHARTS:
+            return _charted(conn, query, pen)
+        case _:
+            return _at(conn, pen, instants_of(query))
+
+
+async def _charted(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> AsyncGenerator[Samples, None]:
     reducer = _CHARTS[query.mode](pen, query)
-    async with aclosing(calculated):
-        async for chunk in calculated:
+    async with aclosing(calculate(conn, pen, query.start, query.end)) as chunks:
+        async for chunk in chunks:
             kept = reducer.feed(chunk)
             if len(kept):
                 yield kept
@@ -79,21 +76,32 @@ async def _read(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> Asyn
         yield kept.slice(row, row + MAX_ROWS)
 
 
-def _instants(query: RangeQuery) -> Int64s:
-    if query.at:
-        return np.array(query.at, np.int64)
-    if query.interval is None:
-        raise BadInput("mode interpolated wants an interval, as in interval=10s, or instants, at=TIME once for each")
-    if query.interval.unit == "us" and (query.end - query.start) // query.interval.count > MAX_INSTANTS:
-        raise TooLarge(f"more than {MAX_INSTANTS} instants of an expression; take a longer interval, or ask for the span in pieces")
-    edges = query.interval.edges(query.start, query.end)
-    return edges[(edges >= query.start) & (edges < query.end)]
+async def _last(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> AsyncGenerator[Samples, None]:
+    """The newest row in the span."""
+    newest = await newest_samples(conn, [tag for tag in pen.tags if tag.tag_id in pen.drivers], query.start, query.end)
+    if len(newest):
+        async with aclosing(_at(conn, pen, newest.ts.max(keepdims=True))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+async def _at(conn: Connection, pen: CalculatedPen, instants: Int64s) -> AsyncGenerator[Samples, None]:
+    """The pen at these instants, from the samples next to them."""
+    # of a tag that is interpolated here, and held elsewhere, the next sample is wanted too
+    tags = [replace(tag, kind="float", step=False) if tag.tag_id in pen.interpolated else tag for tag in pen.tags]
+    size = max(1, min(MAX_ROWS, _HELD // len(tags)))
+    for start in range(0, len(instants), size):
+        some = instants[start : start + size]
+        found = await neighbours_of(conn, tags, some)
+        series = {tag.tag_id: Series.of(found.take(found.tag_id == tag.tag_id)) for tag in tags}
+        value, quality = await evaluated(pen.expression, partial(pen.column, series=series, instants=some), len(some))
+        yield Samples(np.full(len(some), pen.tag_id, np.int32), some, value, quality)
 
 
 async def calculate(
-    conn: Connection, pen: CalculatedPen, start: int, end: int, *, instants: Int64s | None = None, limit: int | None = None
+    conn: Connection, pen: CalculatedPen, start: int, end: int, *, limit: int | None = None
 ) -> AsyncGenerator[Samples, None]:
-    """The pen at the timestamps of its tags in [start, end), or at `instants` (ascending, all in there); 1 to MAX_ROWS rows a chunk.
+    """The pen at the timestamps of its tags in [start, end); 1 to MAX_ROWS rows a chunk.
 
     In the transaction that is open on `conn`. Between two chunks nothing is under way: it may be closed then, and the transaction goes on.
     """
@@ -109,10 +117,7 @@ async def calculate(
         for source in sources:
             await source.fill(conn, reached)
         frontier = min(source.known_to for source in sources)
-        if instants is None:
-            at = union([s.between(reached, frontier) for s in sources if s.tag_id in pen.drivers])
-        else:
-            at = instants[np.searchsorted(instants, reached, side="right") : np.searchsorted(instants, frontier, side="right")]
+        at = union([s.between(reached, frontier) for s in sources if s.tag_id in pen.drivers])
         series = {source.tag_id: source.series for source in sources}
         for row in range(0, len(at), MAX_ROWS):
             some = at[row : row + MAX_ROWS]

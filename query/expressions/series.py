@@ -76,9 +76,12 @@ class Series:
         return Column(pa.array(value, from_pandas=True), quality)
 
     def _interpolate(self, instants: Int64s, here: Int64s, found: Bools, value: Floats, quality: Int16s) -> None:
-        """Along the line to the next sample, unless that is bad, or there is none: then the value holds."""
+        """Along the line to the next sample. If that is bad the value holds; if there is none it holds too, and is uncertain: nobody knows yet where the line goes."""
         following = np.minimum(here + 1, len(self) - 1)
-        rows = np.flatnonzero(found & (following > here) & (self.ts[here] != instants) & ~np.isnan(self.value[following]))
+        between = found & (self.ts[here] != instants)
+        open_ = between & (following == here)
+        quality[open_] = np.minimum(quality[open_], UNCERTAIN)
+        rows = np.flatnonzero(between & (following > here) & ~np.isnan(self.value[following]))
         if not len(rows):
             return
         before, after = here[rows], following[rows]

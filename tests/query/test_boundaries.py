@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 
-from historian.query.boundaries import newest_samples, oldest_samples, samples_before, samples_from
+from historian.query.boundaries import first_and_last_samples, newest_samples, oldest_samples, samples_before, samples_from
 from historian.query.times import LATEST
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Pool
@@ -66,6 +68,38 @@ async def test_each_tag_has_its_own_neighbours(pool: Pool, plant: tuple[list[Tag
             before, after = written.take(written.ts < instant), written.take(written.ts >= instant)
             assert picked(await samples_before(conn, tags, instant)) == of_each(before, -1)
             assert picked(await samples_from(conn, list(reversed(tags)), instant)) == of_each(after, 0)
+
+
+async def test_the_columnstore_has_the_same_neighbours(
+    pool: Pool, empty_database: str, engine: str, plant: tuple[list[Tag], Samples]
+) -> None:
+    if engine != "timescale":
+        pytest.skip("the columnstore is TimescaleDB's")
+    tags, written = plant
+    # as the owner: a server's role may not do it. What was loaded in bulk is there already; half of it is taken out
+    with psycopg.connect(empty_database, autocommit=True) as owner:
+        owner.execute(
+            "SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('historian.sample', newer_than => timestamptz '2026-01-30') AS c"
+        )
+        owner.execute(
+            "SELECT decompress_chunk(c, if_compressed => true) FROM show_chunks('historian.sample', older_than => timestamptz '2026-01-30') AS c"
+        )
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        for instant in [T - 40 * DAY, T - HOUR, T + 1, T + HOUR, T + 60 * DAY]:
+            assert picked(await samples_before(conn, tags, instant)) == of_each(written.take(written.ts < instant), -1)
+            assert picked(await samples_from(conn, tags, instant)) == of_each(written.take(written.ts >= instant), 0)
+
+
+async def test_of_each_gap_the_first_and_the_last_are_found(pool: Pool, plant: tuple[list[Tag], Samples]) -> None:
+    tags, written = plant
+    edges = [T - 60 * DAY, T - 3 * DAY, T, *[T + n * 90 * SECOND for n in range(1, 20)], T + 70 * DAY]
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        found = [row async for part in first_and_last_samples(conn, tags, np.array(edges)) for row in picked(part)]
+    expected = set()
+    for low, high in pairwise(edges):
+        inside = written.take((written.ts > low) & (written.ts <= high))
+        expected.update([*of_each(inside, 0), *of_each(inside, -1)])
+    assert set(found) == expected
 
 
 async def test_the_search_ends_where_it_is_told(pool: Pool, plant: tuple[list[Tag], Samples]) -> None:
