@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from historian.query.aggregates import AGGREGATES, read_aggregates
 from historian.query.downsample import MinMax
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.reading import read_pens
@@ -88,6 +89,8 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
             return read_last(conn, query)
         case "at" | "interpolated":
             return read_instants(conn, query)
+        case mode if mode in AGGREGATES:
+            return read_aggregates(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
 

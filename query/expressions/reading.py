@@ -39,6 +39,8 @@ def check_mode(query: RangeQuery) -> None:
     """Raises BadInput for what an expression has no answer to."""
     if query.mode not in (known := ("raw", *_CHARTS, "interpolated", "at", "last")):
         raise BadInput(f"mode {query.mode} is not for expressions; the modes for them are {', '.join(known)}")
+    if query.mode == "last" and query.interval is not None:
+        raise BadInput("mode last of an expression is its newest row in the span; leave the interval out")
     if query.bounds != "inside":
         raise BadInput(f"bounds={query.bounds} is not for expressions; ask for a longer span")
 
