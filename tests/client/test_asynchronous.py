@@ -192,7 +192,7 @@ async def test_expressions_are_calculated_beside_tags(client: AsyncClient) -> No
         ("x/a", False, 192),
     ]
     assert table.column("value").to_pylist()[3:] == [0, 2, 4, 0, 1, 2]
-    with pytest.raises(BadInput, match=r"column 5: something is missing(.|\n)*\^"):
+    with pytest.raises(BadInput, match=r"column 6: something is missing(.|\n)*\^"):
         await client.range([], US, US + 10, expressions=["x/a +"])
     async with client.stream([], US, expressions=["twice: x/a * 2"]) as stream:
         assert [tag.path for tag in stream.tags] == ["twice"]
