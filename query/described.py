@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from historian.query.range_query import Mode
+from historian.query.range_query import Bounds, Mode
 from historian.schema.catalogue import Kind, Tag
 
 #: modes whose rows are of a state each, named by their text
@@ -17,12 +17,18 @@ _FRACTIONS: frozenset[Mode] = frozenset({"avg", "twa"})
 _AMOUNTS: frozenset[Mode] = frozenset({"sum", "range", "delta", "total", "stddev"})
 
 
-def described(tags: Sequence[Tag], mode: Mode) -> tuple[Tag, ...]:
+def described(tags: Sequence[Tag], mode: Mode, bounds: Bounds = "inside") -> tuple[Tag, ...]:
     """The tags with the kind, the unit and the range of what `mode` gives of them.
 
-    Averages are floats, whatever was measured; counts are of kind int and have no unit; an integral is in unit·s, a duration in s, `percent_good` in %.
+    Averages are floats, whatever was measured, and so is what lies on the line between two integers; counts are of kind int and have no
+    unit; an integral is in unit·s, a duration in s, `percent_good` in %.
     """
-    return tuple(_described(tag, mode) for tag in tags)
+    between = mode in ("at", "interpolated") or (mode == "raw" and bounds == "interpolated")
+    return tuple(_between(tag) if between else _described(tag, mode) for tag in tags)
+
+
+def _between(tag: Tag) -> Tag:
+    return replace(tag, kind="float") if tag.kind == "int" and not tag.step else tag
 
 
 def _described(tag: Tag, mode: Mode) -> Tag:

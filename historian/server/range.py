@@ -89,7 +89,7 @@ async def get_range(request: web.Request) -> web.StreamResponse:
     """Stream a range. A fault that comes after the first bytes cuts the connection, so that nobody takes a part for the whole."""
     services = request.app[SERVICES]
     query, form = await _query(request, services)
-    tags = described(query.tags, query.mode)
+    tags = described(query.tags, query.mode, query.bounds)
     encoder = form.encoder(tags, state=True) if query.mode in WITH_STATES else form.encoder(tags)
     response = web.StreamResponse(headers={"Content-Type": form.content_type, "Cache-Control": "no-store", "Vary": "Accept"})
     pending = bytearray(encoder.start())
