@@ -114,7 +114,7 @@ async def read_instants(conn: Connection, query: RangeQuery) -> AsyncGenerator[S
         size = max(_GROUP_VALUES // len(instants), 1)
         for start in range(0, len(tags), size):
             group = tags[start : start + size]
-            for part in _cut(values_at(group, instants, await _neighbours(conn, group, instants))):
+            for part in _cut(values_at(group, instants, await neighbours_of(conn, group, instants))):
                 yield part
 
 
@@ -152,13 +152,13 @@ async def read_bounded(conn: Connection, query: RangeQuery) -> AsyncGenerator[Sa
 async def _bound(conn: Connection, tags: Sequence[Tag], instant: int, *, inside: bool) -> Samples:
     """The values at an instant, of the tags that have one. `inside`: samples that stand there come anyhow."""
     instants = np.array([instant], np.int64)
-    neighbours = await _neighbours(conn, tags, instants)
+    neighbours = await neighbours_of(conn, tags, instants)
     values = values_at(tags, instants, neighbours)
     there = np.isin(values.tag_id, neighbours.tag_id[neighbours.ts == instant])
     return values.take(~there & (values.quality >= UNCERTAIN) if inside else there | (values.quality >= UNCERTAIN))
 
 
-async def _neighbours(conn: Connection, tags: Sequence[Tag], instants: Int64s) -> Samples:
+async def neighbours_of(conn: Connection, tags: Sequence[Tag], instants: Int64s) -> Samples:
     """The samples next to these instants, and maybe others; ordered by (tag_id, ts)."""
     first, last = int(instants[0]), int(instants[-1])
     before = await samples_before(conn, tags, first + 1)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from historian.query.aggregates import AGGREGATES, read_aggregates
 from historian.query.downsample import MinMax
+from historian.query.expressions.pens import CalculatedPen
+from historian.query.expressions.reading import read_pens
 from historian.query.instants import read_bounded, read_instants, read_last
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
@@ -70,6 +73,8 @@ def read_range(conn: Connection, query: RangeQuery) -> RangeReader:
 
 
 def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
+    if any(isinstance(tag, CalculatedPen) for tag in query.tags):
+        return _with_pens(conn, query)
     if query.bounds != "inside" and query.mode != "raw":
         raise BadInput(f"bounds are for mode raw, not {query.mode}")
     match query.mode:
@@ -88,6 +93,19 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
             return read_aggregates(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
+
+
+async def _with_pens(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
+    """Calculated pens first, whose tag_ids are negative."""
+    pens = [tag for tag in query.tags if isinstance(tag, CalculatedPen)]
+    async with aclosing(read_pens(conn, query, pens)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+    tags = [tag for tag in query.tags if not isinstance(tag, CalculatedPen)]
+    if tags:
+        async with aclosing(_unlimited(conn, replace(query, tags=tags))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 async def _charted(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:

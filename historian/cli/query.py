@@ -45,6 +45,10 @@ historian query 'acme/+/+/+/+/state' --start -1d --mode duration
 historian query 'acme/#' --mode at --at 2026-01-01T06:00:00Z --at 2026-01-01T14:00:00Z
 
 historian query 'acme/#' --start -1h --mode interpolated --interval 10s --format csv --wide
+
+[bold]Expressions[/bold]: calculated of tags
+
+historian query --expr 'spread: acme/springfield/brewing/line1/reactor1/jacket_temperature - acme/springfield/brewing/line1/reactor1/temperature'
 """
 
 #: rows of a table on the terminal, where no --limit is given: nobody reads more, and a pipe has no such bound
@@ -102,7 +106,13 @@ _SUFFIXES |= {".arrow": Format.ARROW, ".arrows": Format.ARROW, ".parquet": Forma
 
 
 def query(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)],
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH…", help="Tag paths and wildcards, as in site/+/line1/#.", show_default=False)
+    ] = None,
+    expr: Annotated[
+        list[str] | None,
+        typer.Option(help="Calculate this too, as in 'power: a/b/flow * 2'. Any number.", metavar="EXPRESSION", show_default=False),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="From then on: RFC 3339, or relative to now.", show_default="-1h, where there is no --at")
     ] = None,
@@ -145,6 +155,9 @@ def query(
     token: Token = None,
 ) -> None:
     """Samples of tags between two times, or what a mode makes of them: docs/query.md tells of each."""
+    if not paths and not expr:
+        raise typer.BadParameter("say which tags, or --expr", param_hint="PATH…")
+    paths = paths or []
     form = _format(format_, output)
     if wide and form not in (Format.TABLE, Format.CSV, Format.PARQUET):
         raise typer.BadParameter(f"{form.value} has a row for each sample; --wide is for table, csv and parquet", param_hint="--wide")
@@ -158,6 +171,8 @@ def query(
         options["origin"] = origin
     if tz is not None and (interval is not None or origin is not None):
         options["tz"] = tz
+    if expr:
+        options["expressions"] = expr
     if limit is not None:
         options["limit"] = limit
     if at:

@@ -241,15 +241,23 @@ class AsyncClient:
         mode: StreamMode = "raw",
         points: int = 2000,
         cursor: int | None = None,
+        expressions: Sequence[str] = (),
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Stream:
         """The history of tags from `from_` on, and then every sample as it is committed: an async iterator of record batches. See `Stream`.
 
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
+        `expressions`: calculated beside the tags; docs/expressions.md.
         """
         subscription = Subscription(
-            tuple(names_of(tags)), None if from_ is None else as_wire(from_), None if to is None else as_wire(to), mode, points, cursor
+            tuple(names_of(tags)),
+            None if from_ is None else as_wire(from_),
+            None if to is None else as_wire(to),
+            mode,
+            points,
+            cursor,
+            tuple(expressions),
         )
         stream = Stream(self._http, subscription, reconnect=reconnect, on_gap=on_gap)
         self._streams.add(stream)

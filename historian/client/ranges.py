@@ -5,7 +5,7 @@ What makes no sense together is the server's to refuse, so that every interface 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, time, timedelta, tzinfo
 from typing import TypeAlias, TypedDict
 
@@ -45,6 +45,8 @@ class RangeOptions(TypedDict, total=False):
     bounds: Bounds
     #: at, interpolated: these instants, instead of a span and an interval
     at: Time | Iterable[Time] | None
+    #: calculated beside the tags, as in `["power: a/b/flow * 2"]`; docs/expressions.md
+    expressions: Sequence[str]
     #: so many rows at most, in all
     limit: int | None
 
@@ -86,9 +88,10 @@ def _parameters(
     origin: Origin | None = None,
     bounds: Bounds = "inside",
     at: Time | Iterable[Time] | None = None,
+    expressions: Sequence[str] = (),
     limit: int | None = None,
 ) -> list[tuple[str, str | int]]:
-    params: list[tuple[str, str | int]] = [("tag", name) for name in names]
+    params: list[tuple[str, str | int]] = [*(("tag", name) for name in names), *(("expr", expression) for expression in expressions)]
     instants = _instants(at)
     if start is not None:
         params += [("start", as_wire(start)), ("end", as_wire(end))]

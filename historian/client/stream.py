@@ -104,6 +104,7 @@ class Subscription:
     mode: str
     points: int
     cursor: int | None
+    expressions: tuple[str, ...] = ()
 
 
 class _Link:
@@ -302,6 +303,7 @@ class Stream:
             "type": "subscribe",
             "id": _ID,
             "tags": list(asked.tags),
+            "expressions": list(asked.expressions) or None,
             "from": self._start,
             "to": asked.end,
             "mode": asked.mode,

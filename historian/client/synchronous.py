@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar, Unpack
 
@@ -126,7 +126,7 @@ class Client:
     def range(self, tags: Tags, start: Time | None = None, end: Time = "now", **options: Unpack[RangeOptions]) -> pa.Table:
         """Samples of tags in [start, end) as an Arrow table, or what a `mode` makes of them. See `AsyncClient.range`; `frame` gives a DataFrame.
 
-        Options: `mode`, `points`, `interval`, `tz`, `origin`, `bounds`, `at`, `limit`.
+        Options: `mode`, `points`, `interval`, `tz`, `origin`, `bounds`, `at`, `expressions`, `limit`.
         """
         return self._loop().run(self._async.range(tags, start, end, **options))
 
@@ -174,12 +174,15 @@ class Client:
         mode: StreamMode = "raw",
         points: int = 2000,
         cursor: int | None = None,
+        expressions: Sequence[str] = (),
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> ClientStream:
         """History and live tail as an iterator of record batches, for `for` and for `async for`. See `AsyncClient.stream`; `on_gap` is called in another thread."""
         background = self._loop()
-        stream = self._async.stream(tags, from_, to, mode=mode, points=points, cursor=cursor, reconnect=reconnect, on_gap=on_gap)
+        stream = self._async.stream(
+            tags, from_, to, mode=mode, points=points, cursor=cursor, expressions=expressions, reconnect=reconnect, on_gap=on_gap
+        )
         return ClientStream(self, background, stream)
 
 

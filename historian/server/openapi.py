@@ -35,7 +35,13 @@ _TIME = {
         {"type": "integer", "description": "µs since 1970"},
     ]
 }
-_TAGS = _parameter("tag", "Tag path or UNS wildcard; once for each", {"type": "array", "items": _STRING}, required=True, many=True)
+_TAGS = _parameter("tag", "Tag path or UNS wildcard; once for each", {"type": "array", "items": _STRING}, many=True)
+_EXPRESSIONS = _parameter(
+    "expr",
+    "Expression over tags, with a name before a colon or without, as in `power: a/b/flow * 2`; once for each",
+    {"type": "array", "items": {"type": "string", "maxLength": 4296}, "maxItems": 64},
+    many=True,
+)
 _MATCH = _parameter("match", "Tag path or UNS wildcard (site/+/line1/#)", _STRING)
 _FORMAT = _parameter("format", "Instead of Accept", {"enum": ["arrow", "json", "csv", "parquet"]})
 _MODE = _parameter(
@@ -88,6 +94,7 @@ def _document() -> bytes:
             "high": {"type": ["number", "null"]},
             "step": {"type": "boolean"},
             "states": {"type": ["object", "null"], "additionalProperties": _STRING},
+            "expression": {"type": "string", "description": "Of a calculated pen"},
         }
     )
     fault = _object({"row": {"type": "integer"}, "column": _STRING, "detail": _STRING})
@@ -143,6 +150,7 @@ def _document() -> bytes:
                 "summary": "Samples of some tags in [start, end)",
                 "parameters": [
                     _TAGS,
+                    _EXPRESSIONS,
                     _parameter("start", "First instant", _TIME, required=True),
                     _parameter("end", "First instant that is not asked for; now by default", _TIME),
                     _MODE,
@@ -179,7 +187,8 @@ def _document() -> bytes:
             "get": {
                 "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless Arrow IPC stream",
                 "parameters": [
-                    _TAGS | {"required": False},
+                    _TAGS,
+                    _EXPRESSIONS,
                     _parameter("from", "Start of the backfill; none: live only", _TIME),
                     _parameter("to", "End of the stream; none: never", _TIME),
                     _MODE,

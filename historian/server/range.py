@@ -13,6 +13,7 @@ from aiohttp import web
 
 from historian.query import formats
 from historian.query.described import WITH_STATES, described
+from historian.query.expressions.pens import calculated
 from historian.query.interval import Interval, parse_origin, parse_zone
 from historian.query.range import read_range
 from historian.query.range_query import Bounds, Mode, RangeQuery
@@ -37,10 +38,13 @@ _ONE = ("start", "end", "mode", "points", "interval", "tz", "origin", "bounds", 
 
 
 async def _query(request: web.Request, services: Services) -> tuple[RangeQuery, formats.Format]:
-    given = parameters(request, one=_ONE, many=("tag", "at"))
+    given = parameters(request, one=_ONE, many=("tag", "expr", "at"))
     names = request.query.getall("tag", [])
-    if not names:
-        raise BadInput("no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed")
+    expressions = request.query.getall("expr", [])
+    if not names and not expressions:
+        raise BadInput(
+            "no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed, and expressions as in expr=a/b * 2"
+        )
     now = time.time_ns() // 1000
     mode = _one_of(given.get("mode", "raw"), "mode", get_args(Mode))
     at = tuple(sorted({parse_time(text, now) for text in request.query.getall("at", [])}))
@@ -71,6 +75,7 @@ async def _query(request: web.Request, services: Services) -> tuple[RangeQuery, 
     tags = await services.catalogue.resolve(names)
     if len(tags) > MAX_TAGS:
         raise TooLarge(f"these wildcards match {len(tags)} tags; at most {MAX_TAGS} a query")
+    tags += await calculated(services.catalogue, expressions)
     return RangeQuery(tuple(tags), start, end, cast(Mode, mode), points, limit, interval, cast(Bounds, bounds), at), form
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from aiohttp import WSCloseCode, web
 from typing_extensions import Buffer
 
+from historian.query.expressions.pens import calculated
 from historian.query.range_query import Mode
 from historian.query.times import format_time, parse_time
 from historian.schema.errors import BadInput, Busy, Unavailable
@@ -93,9 +94,10 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _request_of(request: web.Request, services: Services) -> tuple[Request, int]:
-    given = parameters(request, one=("from", "to", "mode", "points", "cursor"), many=("tag",))
+    given = parameters(request, one=("from", "to", "mode", "points", "cursor"), many=("tag", "expr"))
     names = request.query.getall("tag", [])
-    if not names:
+    expressions = request.query.getall("expr", [])
+    if not names and not expressions:
         raise BadInput("no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed")
     now = time.time_ns() // 1000
     start = parse_time(given["from"], now) if "from" in given else None
@@ -110,6 +112,7 @@ async def _request_of(request: web.Request, services: Services) -> tuple[Request
     tags = await services.catalogue.resolve(names)
     if len(tags) > messages.MAX_TAGS:
         raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a stream")
+    tags += await calculated(services.catalogue, expressions)
     return Request(tuple(tags), start, end, cast(Mode, mode), points, cursor), now
 
 

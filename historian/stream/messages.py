@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from historian.query.expressions.pens import MAX_PENS
+from historian.query.expressions.tokens import MAX_LENGTH
 from historian.schema.errors import BadInput
 from historian.schema.paths import MAX_BYTES
 
@@ -26,12 +28,19 @@ class _Message(BaseModel):
 class Subscribe(_Message):
     type: Literal["subscribe"]
     id: SubscriptionId
-    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(min_length=1, max_length=MAX_TAGS)]
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(max_length=MAX_TAGS)] = []
+    expressions: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_LENGTH + 200)]], Field(max_length=MAX_PENS)] = []
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
     mode: Literal["raw", "minmax", "auto"] = "raw"
     points: Annotated[int, Field(ge=10, le=100_000)] = 2000
     cursor: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.tags and not self.expressions:
+            raise ValueError("tags and expressions are empty: there is nothing to subscribe to")
+        return self
 
 
 class Unsubscribe(_Message):

@@ -8,22 +8,30 @@ snapshot was taken is then published to an attached subscriber, whenever that is
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from historian.query.range import RangeQuery, read_range
-from historian.schema.connection import Pool, translated
+from historian.schema.connection import Connection, Pool, translated
 from historian.schema.samples import Samples
 from historian.schema.visibility import VisibilitySnapshot
 
 
 async def backfill(
-    pool: Pool, queries: Sequence[RangeQuery], on_seam: Callable[[VisibilitySnapshot], None]
+    pool: Pool,
+    queries: Sequence[RangeQuery],
+    on_seam: Callable[[VisibilitySnapshot], None],
+    prepare: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Samples, None]:
-    """The history that the queries ask for, one after the other, as of one snapshot, which is told before the first rows. Raises Unavailable."""
+    """The history that the queries ask for, one after the other, as of one snapshot, which is told before the first rows. Raises Unavailable.
+
+    `prepare` reads what else it needs as of that snapshot.
+    """
     with translated():
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             on_seam(await VisibilitySnapshot.of(conn))
+            if prepare is not None:
+                await prepare(conn)
             for query in queries:
                 async with aclosing(read_range(conn, query)) as chunks:
                     async for chunk in chunks:

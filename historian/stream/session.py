@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from historian.query.expressions.pens import calculated
 from historian.query.formats import json_samples
 from historian.query.times import format_time, parse_time
 from historian.schema.catalogue import Catalogue, Tag
@@ -198,6 +199,7 @@ class Session:
         tags = await self._catalogue.resolve(message.tags)
         if len(tags) > messages.MAX_TAGS:
             raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a subscription")
+        tags += await calculated(self._catalogue, message.expressions)
         subscription = Subscription(
             Request(tuple(tags), start, end, message.mode, message.points, message.cursor),
             hub=self._hub,

@@ -5,11 +5,14 @@ What it did not take in time, because it reads too slowly, is named in a `Gap`. 
 
 The hub calls `offer`; one task iterates `events()`; nobody else touches the queue. Closing the iterator detaches from the hub and frees the
 database connection.
+
+Calculated pens are among the tags. Their rows are made of samples of other tags, which are picked for them beside those that the client gets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -17,20 +20,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from historian.query.expressions.live import LivePen, Stale, reach
+from historian.query.expressions.pens import CalculatedPen
+from historian.query.expressions.reading import calculate
 from historian.query.range_query import Mode, RangeQuery
 from historian.schema.catalogue import Tag
-from historian.schema.connection import Pool
-from historian.schema.errors import Unavailable
+from historian.schema.connection import Connection, Pool, translated
+from historian.schema.errors import HistorianError, Unavailable
 from historian.schema.samples import Samples, concat
 from historian.schema.visibility import VisibilitySnapshot
 from historian.stream.hub import Entry, Hub
 from historian.stream.seam import backfill
 from historian.stream.sweep import Sweep
 
+log = logging.getLogger(__name__)
+
 #: rows of a data frame at the most: 1.4 MB of Arrow
 MAX_FRAME_ROWS = 65_536
 #: a client that takes nothing of its backfill for so long holds a database snapshot for nothing
 STALLED_S = 60.0
+#: rows of a calculated pen that are read anew where samples of its tags came late; of more a gap is told
+RECALCULATED_ROWS = 100_000
 #: 9999-01-01, µs: beyond every timestamp that is accepted
 FOREVER = 253_370_764_800_000_000
 
@@ -109,6 +119,12 @@ class _Piece:
     cursor: int
     xid: int
     samples: Samples
+    #: of the tags of calculated pens
+    arguments: Samples
+
+    @property
+    def nbytes(self) -> int:
+        return self.samples.nbytes + self.arguments.nbytes
 
 
 class Subscription:
@@ -121,7 +137,10 @@ class Subscription:
         self._pool = pool
         self._now_us = now_us
         self._queue_bytes = queue_bytes
-        self._filter = TagFilter(request.tags, request.start, request.end)
+        self._pens = [LivePen(tag) for tag in request.tags if isinstance(tag, CalculatedPen)]
+        self._filter = TagFilter([tag for tag in request.tags if not isinstance(tag, CalculatedPen)], request.start, request.end)
+        # the samples beside the span too: what lies between two of them may lie in it
+        self._arguments = TagFilter([tag for pen in self._pens for tag in pen.pen.tags], None, None)
         self._seam: VisibilitySnapshot | None = None
         self._queue: deque[_Piece] = deque()
         self._queued_bytes = 0
@@ -138,10 +157,12 @@ class Subscription:
         if self._seam is not None and self._seam.sees(entry.notice.xid):
             return
         samples = self._filter.pick(entry.notice.samples)
-        if not len(samples):
+        arguments = self._arguments.pick(entry.notice.samples) if self._pens else Samples.empty()
+        if not len(samples) and not len(arguments):
             return
-        self._queue.append(_Piece(entry.cursor, entry.notice.xid, samples))
-        self._queued_bytes += samples.nbytes
+        piece = _Piece(entry.cursor, entry.notice.xid, samples, arguments)
+        self._queue.append(piece)
+        self._queued_bytes += piece.nbytes
         if self._queued_bytes > self._queue_bytes:
             self._drop()
         self._woken.set()
@@ -160,8 +181,9 @@ class Subscription:
 
     def _drop(self) -> None:
         """The client is too slow: let go of all that waits, and remember what it was."""
-        start = min(int(piece.samples.ts.min()) for piece in self._queue)
-        end = max(int(piece.samples.ts.max()) for piece in self._queue) + 1
+        stamps = [ts for piece in self._queue for ts in (piece.samples.ts, piece.arguments.ts) if len(ts)]
+        start = min(int(ts.min()) for ts in stamps)
+        end = max(int(ts.max()) for ts in stamps) + 1
         if self._missed is not None:
             start, end = min(start, self._missed.start), max(end, self._missed.end)
         else:
@@ -176,7 +198,8 @@ class Subscription:
         """All that the client is to be sent, in order. Raises Unavailable if the database goes away before the seam has passed."""
         self._hub.attach(self)
         try:
-            entries = self._hub.since(self._request.cursor) if self._request.cursor else None
+            # what a calculated pen was at the cursor is not known any more
+            entries = self._hub.since(self._request.cursor) if self._request.cursor and not self._pens else None
             live = self._fresh() if entries is None else self._resumed(entries)
             async with aclosing(live) as events:
                 async for event in events:
@@ -191,7 +214,7 @@ class Subscription:
         yield Subscribed(request.tags, resumed=False if expired else None)
         if expired:
             yield Gap(request.start if request.start is not None else self._now_us, self._now_us, "cursor-expired")
-        async with aclosing(backfill(self._pool, self._queries(), self._pass_seam)) as chunks:
+        async with aclosing(backfill(self._pool, self._queries(), self._pass_seam, self._load if self._pens else None)) as chunks:
             async for chunk in chunks:
                 for samples in _frames(chunk):
                     try:
@@ -252,7 +275,7 @@ class Subscription:
         self._seam = seam
         held = [piece for piece in self._queue if not seam.sees(piece.xid)]
         self._queue = deque(held)
-        self._queued_bytes = sum(piece.samples.nbytes for piece in held)
+        self._queued_bytes = sum(piece.nbytes for piece in held)
 
     async def _tail(self) -> AsyncGenerator[Event, None]:
         end = self._request.end
@@ -270,17 +293,85 @@ class Subscription:
                 return
             if self._missed is not None:
                 gap, self._missed = self._missed, None
-                yield gap
+                yield await self._reloaded(gap) if self._pens else gap
                 continue
             pieces = list(self._queue)
             self._queue.clear()
             self._queued_bytes = 0
-            frames = list(_frames(concat([piece.samples for piece in pieces])))
+            calculated, stale = await self._calculate(pieces)
+            frames = list(_frames(concat([*(piece.samples for piece in pieces), *calculated])))
             for n, samples in enumerate(frames):
                 if n:
                     await self._may_send()
                 # only behind the last part is all of these notices with the client
                 yield Data(samples, pieces[-1].cursor if n == len(frames) - 1 else pieces[0].cursor - 1, backfill=False)
+            for pen, span in stale:
+                for event in await self._recalculated(pen, span, pieces[-1].cursor):
+                    if isinstance(event, Data):
+                        await self._may_send()
+                    yield event
+
+    # -- calculated pens
+
+    async def _load(self, conn: Connection) -> None:
+        for pen in self._pens:
+            await pen.load(conn, self._now_us)
+
+    async def _calculate(self, pieces: Sequence[_Piece]) -> tuple[list[Samples], list[tuple[CalculatedPen, Stale]]]:
+        """What new samples make of the pens: rows, and where the database has to be asked."""
+        rows: list[Samples] = []
+        stale: list[tuple[CalculatedPen, Stale]] = []
+        arguments = concat([piece.arguments for piece in pieces]) if self._pens else Samples.empty()
+        for pen in self._pens if len(arguments) else ():
+            found, spans = await pen.apply(arguments)
+            keep = found.ts >= (self._request.start or 0)
+            if self._request.end is not None:
+                keep &= found.ts < self._request.end
+            rows.append(found.take(keep))
+            stale += [(pen.pen, span) for span in spans]
+        return rows, stale
+
+    async def _recalculated(self, pen: CalculatedPen, stale: Stale, cursor: int) -> list[Event]:
+        """A stretch of a pen as the database has it now, and the gap of what is too much of it."""
+        start, end = max(stale.start, self._request.start or 0), min(stale.end, self._request.end or FOREVER)
+        # collected, so that a client that takes its time does not keep a connection
+        parts: list[Samples] = []
+        rows = 0
+        try:
+            with translated():
+                async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+                    if stale.open:
+                        start = max(await reach(conn, pen, stale.start), self._request.start or 0)
+                    async with aclosing(calculate(conn, pen, start, end)) as chunks:
+                        async for samples in chunks:
+                            parts.append(samples)
+                            rows += len(samples)
+                            start = int(samples.ts[-1]) + 1
+                            if rows >= RECALCULATED_ROWS:
+                                break
+                        else:
+                            start = end
+        except HistorianError as error:
+            log.warning("a stretch of a calculated pen could not be read: %s", error)
+        events: list[Event] = [Data(samples, cursor, backfill=False) for part in parts for samples in _frames(part)]
+        return [*events, Gap(start, end, "late-samples")] if start < end else events
+
+    async def _reloaded(self, gap: Gap) -> Gap:
+        """Begin anew with the pens, of whose tags samples were left out. Returns the gap with what that has changed of the pens."""
+        while True:
+            start, end = gap.start, gap.end
+            try:
+                with translated():
+                    async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+                        await self._load(conn)
+                        for pen in self._pens:
+                            start = min(start, await reach(conn, pen.pen, gap.start))
+                            end = max(end, pen.until)
+                return Gap(start, end, gap.reason)
+            except HistorianError as error:
+                # what the pens are is not known until the database is back
+                log.warning("calculated pens could not be read: %s", error)
+                await asyncio.sleep(error.retry_after if isinstance(error, Unavailable) else 1)
 
     async def _may_send(self) -> None:
         while self._paused or self._credit == 0:

@@ -53,6 +53,14 @@ def historian(client: Client, *args: str | Path, code: int = 0) -> subprocess.Co
     return done
 
 
+def test_an_expression_is_calculated(client: Client) -> None:
+    done = historian(client, "query", "--expr", "twice: a/line1/temperature * 2", *SPAN, "--limit", "3")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["tag"], float(row["value"])) for row in rows] == [("twice", 0), ("twice", 0.5), ("twice", 1)]
+    assert "say which tags, or --expr" in historian(client, "query", *SPAN, code=2).stderr
+    assert "column 1: 'a' is no function" in historian(client, "query", "--expr", "a + b", *SPAN, code=1).stderr
+
+
 def on_terminal(client: Client, *args: str) -> str:
     """What the command shows where stdout is a terminal."""
     pty = pytest.importorskip("pty")

@@ -183,6 +183,22 @@ async def test_ranges_are_limited_thinned_and_streamed(client: AsyncClient) -> N
         await client.range("r/x", datetime(2026, 1, 1))  # noqa: DTZ001
 
 
+async def test_expressions_are_calculated_beside_tags(client: AsyncClient) -> None:
+    await client.write([{"tag": "x/a", "ts": US + n, "value": float(n)} for n in range(3)])
+    table = await client.range("x/a", US, US + 10, expressions=["twice: x/a * 2", "x/a / 0"])
+    assert [(row["tag"], row["tag_id"] < 0, row["quality"]) for row in table.to_pylist()[::3]] == [
+        ("x/a / 0", True, 0),
+        ("twice", True, 192),
+        ("x/a", False, 192),
+    ]
+    assert table.column("value").to_pylist()[3:] == [0, 2, 4, 0, 1, 2]
+    with pytest.raises(BadInput, match=r"column 6: something is missing(.|\n)*\^"):
+        await client.range([], US, US + 10, expressions=["x/a +"])
+    async with client.stream([], US, expressions=["twice: x/a * 2"]) as stream:
+        assert [tag.path for tag in stream.tags] == ["twice"]
+        assert (await anext(stream)).column("value").to_pylist() == [0, 2, 4]
+
+
 async def test_a_range_that_is_left_early_frees_the_connection(client: AsyncClient) -> None:
     await client.write(ramp("r/x", 100_000))
     for _ in range(12):

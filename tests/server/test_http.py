@@ -53,6 +53,29 @@ async def test_a_batch_counts_once_and_its_producer_can_ask(server: Server, http
         assert (await answer.json(content_type=None))["type"] == "urn:historian:problem:conflict"
 
 
+async def test_a_range_with_expressions(server: Server, http: aiohttp.ClientSession) -> None:
+    await write(http, server, ROWS)
+    params = [("tag", "f/b"), ("expr", "twice: f/a * 2"), ("expr", "f/a + last(f/b)"), ("start", TS), ("end", TS + 2_000_001)]
+    async with http.get(f"{server.url}/v1/range", params=params) as answer:
+        rows = [(row["tag"], row["value"], row["quality"]) for row in (await answer.json())["samples"]]
+    # f/b has no value yet, the second sample of f/a is bad
+    calculated = [("f/a + last(f/b)", None, 0), ("f/a + last(f/b)", None, 0), ("f/a + last(f/b)", 6.75, 192)]
+    assert rows == [*calculated, ("twice", 3, 192), ("twice", None, 0), ("twice", -0.5, 192), ("f/b", 7, 192)]
+    async with http.get(f"{server.url}/v1/range", params=[*params, ("format", "csv"), ("limit", 1)]) as answer:
+        assert await answer.text() == "tag,ts,value,quality\nf/a + last(f/b),2026-01-01T00:00:00Z,,0\n"
+    async with http.get(f"{server.url}/v1/range", params=[*params, ("format", "arrow")]) as answer:
+        table = pa.ipc.open_stream(await answer.read()).read_all()
+    described = json.loads(table.schema.metadata[b"historian.tags"])
+    assert [(tag["tag_id"], tag.get("expression")) for tag in described[1:]] == [(-1, "f/a * 2"), (-2, "f/a + last(f/b)")]
+    for wrong, status, problem in (
+        ("f/a +", 400, "bad-expression"),
+        ("f/z + 1", 404, "unknown-tag"),
+        ("f/a" + "a" * 4100, 413, "too-large"),
+    ):
+        async with http.get(f"{server.url}/v1/range", params=[("expr", wrong), ("start", TS)]) as answer:
+            assert (answer.status, (await answer.json(content_type=None))["type"]) == (status, f"urn:historian:problem:{problem}")
+
+
 async def test_a_range_in_every_format(server: Server, http: aiohttp.ClientSession) -> None:
     await write(http, server, ROWS)
     params = {"tag": "f/#", "start": TS, "end": TS + 2_000_001}

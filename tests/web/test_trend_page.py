@@ -494,3 +494,39 @@ def test_a_tag_that_has_not_changed_for_days_is_shown_as_it_is(serve: Serve, ope
     opened.wait_for_range(lambda: opened.page.get_by_role("button", name="Zoom in").click())
     expect(values).to_have_text(["open", "66.5"])
     assert opened.faults == []
+
+
+def test_a_calculated_pen_lives_with_its_tags(demo: Opened, open_page: Open) -> None:
+    page = demo.page
+    tag = "acme/springfield/brewing/line1/reactor1/temperature"
+    page.get_by_role("button", name="Calculated pen").click()
+    asked = page.get_by_role("dialog", name="Calculated pen")
+    asked.get_by_label("Expression").fill(f"{tag} * ")
+    asked.get_by_role("button", name="Add pen").click()
+    expect(asked.get_by_role("alert")).to_contain_text("something is missing at the end")
+    if target := os.environ.get("CALCULATED_SCREENSHOT"):
+        page.screenshot(path=target.replace(".png", "-asked.png"))
+    asked.get_by_label("Expression").fill(f"twice: {tag} * 2")
+    asked.get_by_role("button", name="Add pen").click()
+    expect(asked).to_have_count(0)
+    # the browser says of each refused request that it was
+    demo.faults = [fault for fault in demo.faults if "status of 400" not in fault]
+    demo.wait("historian.pens().length === 9 && historian.pens()[8].points > 100")
+    before = demo.pens()[8]
+    assert before["path"] == "twice"
+    # live
+    demo.wait("before => historian.pens()[8].lastTs > before.lastTs && historian.pens()[8].points > before.points", before)
+    expect(page.locator("tr[data-path='twice'] .col-description")).to_have_text(f"{tag} * 2")
+    if target := os.environ.get("CALCULATED_SCREENSHOT"):
+        page.screenshot(path=target)
+    # held still it is of the range query, as its tag is
+    asked_for = demo.wait_for_range(lambda: page.get_by_role("button", name="Zoom in").click())
+    assert asked_for["expr"] == [f"twice: {tag} * 2"]
+    demo.wait("historian.pens()[8].points > 10")
+    # and it is in the address
+    page.wait_for_url(re.compile("calc=twice"))
+    again = open_page(page.url.replace("&from", f"&pen={tag}~9&from"), until="historian.pens().length >= 9")
+    again.wait("historian.pens().find(pen => pen.path === 'twice').points > 10")
+    pens = {pen["path"]: pen for pen in again.pens()}
+    assert (pens["twice"]["lastTs"], pens["twice"]["lastValue"]) == (pens[tag]["lastTs"], pytest.approx(2 * pens[tag]["lastValue"]))
+    assert demo.faults + again.faults == []

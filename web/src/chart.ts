@@ -117,7 +117,7 @@ export class Chart {
       // pens without a unit have nothing in common
       const key = pen.tag.unit === null ? `tag ${pen.path}` : `unit ${pen.tag.unit}`;
       const group = groups.get(key);
-      if (group === undefined) groups.set(key, { key, label: pen.tag.unit ?? lastLevel(pen.path), pens: [pen], range: [0, 1] });
+      if (group === undefined) groups.set(key, { key, label: pen.tag.unit ?? pen.label, pens: [pen], range: [0, 1] });
       else group.pens.push(pen);
     }
     if (groups.size === 0) return [{ key: 'none', label: '', pens: [], range: [0, 1] }];

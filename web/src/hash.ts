@@ -4,7 +4,9 @@ import { clampSpan, DEFAULT_SPAN, type Window } from './spans';
 export type Scaling = 'auto' | 'range' | 'percent';
 
 export interface PenChoice {
+  /** of a tag; of a calculated pen its text */
   readonly path: string;
+  readonly calculated?: true;
   /** index in the palette */
   readonly color: number;
 }
@@ -21,7 +23,7 @@ export interface PageState {
 export const MAX_PENS = 16;
 
 export function formatHash(state: PageState): string {
-  const parts = state.pens.map(({ path, color }) => `pen=${encodeURIComponent(path).replaceAll('%2F', '/')}~${color}`);
+  const parts = state.pens.map(({ path, color, calculated }) => `${calculated ? 'calc' : 'pen'}=${encodeURIComponent(path).replaceAll('%2F', '/')}~${color}`);
   if (state.window === null) parts.push(`span=${Math.round(state.span / 1e6)}`);
   else parts.push(`from=${Math.round(state.window.from)}`, `to=${Math.round(state.window.to)}`);
   if (state.scaling !== 'auto') parts.push(`scale=${state.scaling}`);
@@ -30,23 +32,25 @@ export function formatHash(state: PageState): string {
 
 /** What a hash says; what it does not say, or says wrongly, takes its default. `pens` is null where it names none. */
 export function parseHash(hash: string): Omit<PageState, 'pens'> & { pens: readonly PenChoice[] | null } {
-  const pens = new Map<string, number>();
+  const pens = new Map<string, PenChoice>();
   const values = new Map<string, string>();
   for (const part of hash.replace(/^#/, '').split('&')) {
     const [key = '', raw = ''] = [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)];
-    if (key !== 'pen') {
+    if (key !== 'pen' && key !== 'calc') {
       values.set(key, raw);
       continue;
     }
     const [, path = '', color] = /^(.*?)(?:~(\d+))?$/.exec(raw) ?? [];
-    if (path !== '' && pens.size < MAX_PENS) pens.set(decode(path), color === undefined ? pens.size : Number(color) % MAX_PENS);
+    if (path === '' || pens.size >= MAX_PENS) continue;
+    const choice = { path: decode(path), color: color === undefined ? pens.size : Number(color) % MAX_PENS };
+    pens.set(`${key} ${choice.path}`, key === 'calc' ? { ...choice, calculated: true } : choice);
   }
   const from = Number(values.get('from') ?? NaN);
   const to = Number(values.get('to') ?? NaN);
   const span = Number(values.get('span') ?? NaN) * 1e6;
   const scaling = values.get('scale');
   return {
-    pens: pens.size > 0 ? [...pens].map(([path, color]) => ({ path, color })) : null,
+    pens: pens.size > 0 ? [...pens.values()] : null,
     span: span > 0 && Number.isFinite(span) ? clampSpan(span) : DEFAULT_SPAN,
     window: Number.isFinite(from) && Number.isFinite(to) && from < to ? { from, to } : null,
     scaling: scaling === 'range' || scaling === 'percent' ? scaling : 'auto',

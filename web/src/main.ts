@@ -6,11 +6,12 @@ import { Chart } from './chart';
 import { Clock } from './clock';
 import { askable, byUnit, liveliest, moving } from './defaults';
 import { el, icon, setText } from './dom';
+import { askForExpression, calculatedTag } from './expression';
 import { formatHash, MAX_PENS, parseHash, type PenChoice, type Scaling } from './hash';
 import { Pen } from './pen';
 import { type Columns, ProtocolError, subprotocols, type Tag } from './protocol';
 import { askForDates } from './daterange';
-import { byTag, Debounced, fetchNewest, fetchRange } from './range';
+import { byTag, Debounced, faultOf, fetchNewest, fetchRange } from './range';
 import { Readout } from './readout';
 import { clampSpan, MINUTE, pointsFor, PRESETS, SECOND, shift, type Window, zoom } from './spans';
 import { GOOD, Store } from './store';
@@ -115,7 +116,7 @@ class App {
       onToggle: (tag) => this.#toggle(tag),
       onBranch: (tags) => this.#toggleBranch(tags),
       colorOf: (tag) => {
-        const pen = this.#pens.find((p) => p.path === tag.path);
+        const pen = this.#pens.find((p) => p.isOf(tagChoice(tag)));
         return pen === undefined ? null : penColor(currentTheme(), pen.color);
       },
     });
@@ -143,6 +144,7 @@ class App {
       },
       onMenu: () => this.#menu(),
       onDates: (anchor) => this.#dates(anchor),
+      onExpression: (anchor) => this.#expression(anchor),
     });
     const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch, double click to go back.' });
     this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => (this.#problem.hidden = true) }, icon('close')));
@@ -285,11 +287,13 @@ class App {
       this.#busy.hidden = false;
       try {
         const points = pointsFor(this.#chart.width * (1 + 2 * FETCH_MARGIN));
-        const fetched = byTag(await fetchRange(pens.map((pen) => pen.path), wide, points, signal));
+        const [plain, calculated] = [pens.filter((pen) => pen.expression === null), pens.filter((pen) => pen.expression !== null)];
+        const expressions = calculated.map((pen) => pen.expression!);
+        const fetched = byTag(await fetchRange(plain.map((pen) => pen.path), wide, points, signal, expressions));
         if (signal.aborted) return;
         for (const pen of pens) {
           const store = new Store();
-          const columns = fetched.get(pen.tag.tag_id);
+          const columns = fetched.get(pen.expression === null ? pen.tag.tag_id : -1 - calculated.indexOf(pen));
           if (columns !== undefined) store.add(columns);
           pen.showHistory(store, held.from);
         }
@@ -306,7 +310,7 @@ class App {
   // --- pens
 
   #toggle(tag: Tag): void {
-    const pen = this.#pens.find((p) => p.path === tag.path);
+    const pen = this.#pens.find((p) => p.isOf(tagChoice(tag)));
     if (pen !== undefined) this.#remove(pen);
     else if (this.#pens.length >= MAX_PENS) this.#tell(`${MAX_PENS} pens are the most; remove one first.`, 'pens');
     else {
@@ -318,7 +322,7 @@ class App {
 
   /** Add the tags that are no pens yet, as many as there is room for; if all of them are, remove them. */
   #toggleBranch(tags: readonly Tag[]): void {
-    const missing = tags.filter((tag) => !this.#pens.some((pen) => pen.path === tag.path));
+    const missing = tags.filter((tag) => !this.#pens.some((pen) => pen.isOf(tagChoice(tag))));
     if (missing.length === 0) {
       for (const tag of tags) this.#toggle(tag);
       return;
@@ -337,10 +341,33 @@ class App {
     return 0;
   }
 
-  #add(tag: Tag, color: number): void {
-    const pen = new Pen(tag, color);
+  #add(tag: Tag, color: number, expression: string | null = null): void {
+    const pen = new Pen(tag, color, expression);
     this.#pens.push(pen);
     this.#subscribe(pen);
+  }
+
+  #expression(anchor: HTMLElement): void {
+    const tags = this.#pens.filter((pen) => pen.expression === null && pen.tag.kind !== 'text').map((pen) => pen.tag);
+    askForExpression(anchor, tags, (text) => this.#addExpression(text));
+  }
+
+  /** Add a calculated pen, or say what is wrong with it. */
+  async #addExpression(text: string): Promise<string | null> {
+    if (this.#pens.length >= MAX_PENS) return `${MAX_PENS} pens are the most; remove one first.`;
+    try {
+      const fault = await faultOf(text);
+      if (fault !== null) return fault;
+    } catch (error) {
+      if (error instanceof Problem || error instanceof TypeError) return error instanceof Problem ? error.message : 'The server cannot be reached.';
+      throw error;
+    }
+    const tag = calculatedTag(text);
+    if (this.#pens.some((pen) => pen.path === tag.path)) return `There is a pen ${tag.path} already.`;
+    this.#add(tag, this.#freeColor(), text);
+    this.#pensChanged();
+    if (this.#held !== null) this.#fetchHistory();
+    return null;
   }
 
   #remove(pen: Pen): void {
@@ -363,7 +390,9 @@ class App {
   #subscribe(pen: Pen): void {
     if (pen.id >= 0) this.#stream.unsubscribe(pen.id);
     pen.id = this.#stream.subscribe({
-      path: pen.path,
+      path: pen.expression ?? pen.path,
+      calculated: pen.expression !== null,
+      onTags: (tags) => this.#described(pen, tags),
       from: () => this.#liveFrom(),
       points: () => pointsFor(this.#chart.width),
       onRestart: () => pen.live.clear(),
@@ -378,6 +407,13 @@ class App {
       onLive: () => void this.#fetchHeld(pen),
       onGap: (from, to) => void this.#fillGap(pen, { from, to }),
     });
+  }
+
+  /** The server knows of a calculated pen whether its value holds from sample to sample. */
+  #described(pen: Pen, [tag]: readonly Tag[]): void {
+    if (pen.expression === null || tag === undefined || tag.step === pen.tag.step) return;
+    pen.tag = tag;
+    this.#pensChanged();
   }
 
   /** Where the live window begins, and a little before: for what holds as it begins. */
@@ -395,7 +431,8 @@ class App {
     const window = { from: Math.max(gap.from, this.#liveFrom()), to: gap.to };
     try {
       if (window.from >= window.to) return;
-      await pen.bring(fetchRange([pen.path], window, pointsFor(this.#chart.width)));
+      const [paths, expressions] = pen.expression === null ? [[pen.path], []] : [[], [pen.expression]];
+      await pen.bring(fetchRange(paths, window, pointsFor(this.#chart.width), undefined, expressions));
       this.#dirty = true;
     } catch (error) {
       this.#failed(error, 'history', () => void this.#fillGap(pen, gap));
@@ -406,7 +443,7 @@ class App {
 
   /** A tag that did not change in the whole window, as a state or a setpoint may not for days: what it has been since. */
   async #fetchHeld(pen: Pen): Promise<void> {
-    if (pen.live.length > 0) return;
+    if (pen.live.length > 0 || pen.expression !== null) return;
     try {
       await pen.bring(fetchNewest(pen.path));
       this.#dirty = true;
@@ -434,8 +471,8 @@ class App {
       const tags = await getTags();
       this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
       if (!this.#chosenAtFirst && tags.length > 0) await this.#choose(tags);
-      for (const pen of this.#pens) pen.tag = this.#tags.get(pen.path) ?? pen.tag;
-      this.#tree.setTags(tags, this.#pens.map((pen) => pen.path));
+      for (const pen of this.#pens) if (pen.expression === null) pen.tag = this.#tags.get(pen.path) ?? pen.tag;
+      this.#tree.setTags(tags, this.#pens.filter((pen) => pen.expression === null).map((pen) => pen.path));
       if (tags.length === 0) setTimeout(() => void this.#loadTags(), EMPTY_RETRY_MS);
     } catch (error) {
       this.#failed(error, 'connection', () => void this.#loadTags());
@@ -465,16 +502,19 @@ class App {
 
   #setPens(choices: readonly PenChoice[]): void {
     const unknown: string[] = [];
-    for (const pen of [...this.#pens]) if (!choices.some((choice) => choice.path === pen.path)) this.#stream.unsubscribe(pen.id);
-    const kept = new Map(this.#pens.map((pen) => [pen.path, pen]));
+    for (const pen of [...this.#pens]) if (!choices.some((choice) => pen.isOf(choice))) this.#stream.unsubscribe(pen.id);
+    const kept = this.#pens;
     this.#pens = [];
-    for (const { path, color } of choices) {
-      const pen = kept.get(path);
-      const tag = this.#tags.get(path);
+    for (const choice of choices) {
+      const { path, color, calculated } = choice;
+      const pen = kept.find((before) => before.isOf(choice));
+      const tag = calculated ? calculatedTag(path) : this.#tags.get(path);
+      // a name stands for one pen: the samples of two could not be told apart
+      if (this.#pens.some((other) => other.path === (pen ?? tag ?? { path: '' }).path)) continue;
       if (pen !== undefined) {
         pen.color = color;
         this.#pens.push(pen);
-      } else if (tag !== undefined) this.#add(tag, color);
+      } else if (tag !== undefined) this.#add(tag, color, calculated ? path : null);
       else unknown.push(path);
     }
     if (unknown.length > 0) this.#tell(`No such tag: ${unknown.join(', ')}`, 'pens');
@@ -542,7 +582,7 @@ class App {
 
   #writeHash(): void {
     if (!this.#chosenAtFirst) return;
-    const pens = this.#pens.map(({ path, color }) => ({ path, color }));
+    const pens = this.#pens.map((pen) => pen.choice);
     const hash = formatHash({ pens, span: this.#span, window: this.#held, scaling: this.#scaling });
     if (hash !== location.hash) history.replaceState(null, '', hash);
   }
@@ -563,7 +603,7 @@ class App {
 
   #key(event: KeyboardEvent): void {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, dialog, .palette, .date-range')) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, dialog, .palette, .popup, .date-range')) return;
     const onButton = target.closest('button') !== null;
     const preset = PRESETS[Number(event.key) - 1];
     if (event.key === ' ' && !onButton) this.#held === null ? this.#hold(this.#window()) : this.#goLive();
@@ -571,6 +611,7 @@ class App {
     else if (event.key === 'ArrowRight') this.#move(shift(this.#window(), 0.1));
     else if (event.key === 'Backspace') this.#back();
     else if (event.key === 'd') this.#dates(this.#toolbar.dates);
+    else if (event.key === 'f') this.#expression(this.#toolbar.expression);
     else if (event.key === '+' || event.key === '=') this.#zoomAtCentre(1 / 1.5);
     else if (event.key === '-') this.#zoomAtCentre(1.5);
     else if (event.key === 'l' || event.key === 'End') this.#goLive();
@@ -617,6 +658,10 @@ class App {
     const last = store.at(end - 1);
     return { path: pen.path, points: end, lastTs: last?.ts ?? null, lastValue: last === null ? null : (last.text ?? last.value) };
   }
+}
+
+function tagChoice(tag: Tag): PenChoice {
+  return { path: tag.path, color: 0 };
 }
 
 const root = document.getElementById('app');

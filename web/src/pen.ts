@@ -1,6 +1,8 @@
-/** A pen: a tag on the chart, with what the live tail brought of it and, while paused, what a range query did. */
+/** A pen: a tag or an expression on the chart, with what the live tail brought of it and, while paused, what a range query did. */
+import type { PenChoice } from './hash';
 import type { Columns, Tag } from './protocol';
 import { type Sample, Store } from './store';
+import { lastLevel } from './tree';
 
 export class Pen {
   readonly live = new Store();
@@ -14,10 +16,27 @@ export class Pen {
     public tag: Tag,
     /** index in the palette */
     public color: number,
+    /** what a calculated pen is calculated by, with its name where it has one; null: a tag */
+    readonly expression: string | null = null,
   ) {}
 
+  /** Of a calculated pen its name. */
   get path(): string {
     return this.tag.path;
+  }
+
+  get choice(): PenChoice {
+    return this.expression === null ? { path: this.path, color: this.color } : { path: this.expression, color: this.color, calculated: true };
+  }
+
+  /** What it is called where there is little room. */
+  get label(): string {
+    if (this.expression === null) return lastLevel(this.path);
+    return this.path.length > 28 ? `${this.path.slice(0, 27)}…` : this.path;
+  }
+
+  isOf(choice: PenChoice): boolean {
+    return choice.calculated ? this.expression === choice.path : this.expression === null && this.path === choice.path;
   }
 
   /** Samples of the live tail. */

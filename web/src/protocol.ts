@@ -65,6 +65,7 @@ export interface SubscribeMessage {
   type: 'subscribe';
   id: number;
   tags: string[];
+  expressions?: string[];
   from: number;
   mode: 'auto';
   points: number;

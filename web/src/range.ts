@@ -1,11 +1,17 @@
 /** Range queries: history of the pens, at the resolution of the chart. Times are µs. */
-import { get } from './api';
+import { get, Problem } from './api';
 import { type Columns, readColumns } from './protocol';
 import type { Window } from './spans';
 
-/** Samples of tags in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
-export async function fetchRange(paths: readonly string[], window: Window, points: number, signal?: AbortSignal): Promise<Columns> {
-  const query = new URLSearchParams(paths.map((path) => ['tag', path]));
+/** Samples of tags, and of expressions, whose ids are -1, -2, …, in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
+export async function fetchRange(
+  paths: readonly string[],
+  window: Window,
+  points: number,
+  signal?: AbortSignal,
+  expressions: readonly string[] = [],
+): Promise<Columns> {
+  const query = new URLSearchParams([...paths.map((path) => ['tag', path]), ...expressions.map((text) => ['expr', text])]);
   query.set('start', String(Math.floor(window.from)));
   query.set('end', String(Math.ceil(window.to)));
   query.set('mode', 'auto');
@@ -13,6 +19,17 @@ export async function fetchRange(paths: readonly string[], window: Window, point
   query.set('format', 'arrow');
   const response = await get(`v1/range?${query.toString()}`, signal);
   return readColumns(new Uint8Array(await response.arrayBuffer()));
+}
+
+/** What is wrong with an expression, in the server's words, or null. Throws Problem for another reason, AbortError, TypeError. */
+export async function faultOf(expression: string): Promise<string | null> {
+  try {
+    await get(`v1/range?${new URLSearchParams({ expr: expression, start: '0', end: '0' }).toString()}`);
+    return null;
+  } catch (error) {
+    if (error instanceof Problem && (error.status === 400 || error.status === 404 || error.status === 413)) return error.detail;
+    throw error;
+  }
 }
 
 /** The newest sample of a tag, whenever it was; none if it has none. Throws as fetchRange. */

@@ -94,15 +94,17 @@ export class Readout {
     const time = el('td', { class: 'col-time' });
     const min = el('td', { class: 'col-min' });
     const max = el('td', { class: 'col-max' });
-    const name = lastLevel(tag.path);
-    const parent = parentPath(tag.path);
+    // an expression has slashes too
+    const calculated = pen.expression !== null;
+    const name = calculated ? tag.path : lastLevel(tag.path);
+    const parent = calculated ? '' : parentPath(tag.path);
     const above = parentPath(parent);
     const row = el(
       'tr',
-      { onmouseenter: () => this.events.onHighlight(pen), title: tag.path },
+      { class: calculated ? 'calculated' : undefined, onmouseenter: () => this.events.onHighlight(pen), title: pen.expression ?? tag.path },
       el('td', { class: 'col-color' }, el('button', { class: 'swatch', type: 'button', 'aria-label': `Colour of ${tag.path}`, title: 'Colour', onclick: (event) => this.#palette(pen, event.currentTarget as HTMLElement) })),
       el('td', { class: 'col-tag' }, el('span', { class: 'pen-above' }, above === '' ? '' : `${above}/`), el('span', { class: 'pen-parent' }, parent === '' ? '' : `${lastLevel(parent)}/`), el('span', { class: 'pen-name' }, name)),
-      el('td', { class: 'col-description' }, tag.description ?? ''),
+      el('td', { class: 'col-description' }, calculated && tag.description === tag.path ? '' : (tag.description ?? '')),
       value,
       el('td', { class: 'col-unit' }, tag.unit ?? ''),
       quality,

@@ -12,6 +12,7 @@ import {
   ProtocolError,
   parseMessage,
   type SubscribeMessage,
+  type Tag,
   unpackHeader,
 } from './protocol';
 
@@ -29,7 +30,11 @@ export type ConnectionState =
   | { name: 'offline'; at: number };
 
 export interface Wanted {
+  /** of a tag; of a calculated pen its expression */
   readonly path: string;
+  readonly calculated?: boolean;
+  /** as the server describes what is subscribed to */
+  readonly onTags?: (tags: readonly Tag[]) => void;
   /** the start of the backfill in µs, asked for anew at every subscribing */
   readonly from: () => number;
   readonly points: () => number;
@@ -181,11 +186,12 @@ export class Stream {
     const message: SubscribeMessage = {
       type: 'subscribe',
       id,
-      tags: [wanted.path],
+      tags: wanted.calculated ? [] : [wanted.path],
       from: Math.floor(wanted.from()),
       mode: 'auto',
       points: wanted.points(),
     };
+    if (wanted.calculated) message.expressions = [wanted.path];
     if (cursor > 0) message.cursor = cursor;
     this.#send(message);
   }
@@ -220,6 +226,7 @@ export class Stream {
     const subscription = this.#subscriptions.get(message.id);
     if (subscription === undefined) return;
     if (message.type === 'subscribed') {
+      subscription.wanted.onTags?.(message.tags);
       if (message.resumed !== true) {
         // what the pen has is dropped: a connection lost in the midst of this backfill must not go on behind the old cursor
         subscription.cursor = 0;

@@ -15,6 +15,8 @@ export interface ToolbarEvents {
   readonly onMenu: () => void;
   /** the dialog for it opens below `anchor` */
   readonly onDates: (anchor: HTMLElement) => void;
+  /** likewise */
+  readonly onExpression: (anchor: HTMLElement) => void;
 }
 
 const SCALINGS: readonly { value: Scaling; label: string; title: string }[] = [
@@ -33,6 +35,7 @@ export class Toolbar {
   #stateText = el('span', { class: 'state-text' });
   #windowText = el('span', { class: 'window-text' });
   readonly dates: HTMLButtonElement;
+  readonly expression: HTMLButtonElement;
 
   constructor(events: ToolbarEvents) {
     const button = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLButtonElement =>
@@ -48,6 +51,11 @@ export class Toolbar {
       { type: 'button', class: 'dates', title: 'Show a stretch of time (d)', 'aria-label': 'Date range', 'aria-haspopup': 'dialog', onclick: () => events.onDates(this.dates) },
       icon('calendar'),
       this.#windowText,
+    );
+    this.expression = el(
+      'button',
+      { type: 'button', class: 'tool calculate', title: 'Calculated pen (f)', 'aria-label': 'Calculated pen', 'aria-haspopup': 'dialog', onclick: () => events.onExpression(this.expression) },
+      'f(x)',
     );
     this.#state = el('div', { class: 'state', role: 'status' }, el('span', { class: 'lamp', 'aria-hidden': 'true' }), this.#stateText);
     const menu = button('menu', 'Tags', events.onMenu);
@@ -68,6 +76,7 @@ export class Toolbar {
       ),
       el('div', { class: 'group run', role: 'group', 'aria-label': 'Pause and live' }, this.#pause, this.#live),
       this.dates,
+      this.expression,
       el('div', { class: 'group scalings', role: 'group', 'aria-label': 'Scales' }, ...this.#scalings),
       this.#state,
       button('theme', 'Dark or light', events.onTheme),

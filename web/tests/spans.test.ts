@@ -73,6 +73,9 @@ describe('the hash', () => {
     expect(parseHash(formatHash(state))).toEqual(state);
     const paused = { ...state, window: { from: 1_767_225_600_000_001, to: 1_767_225_700_000_000 }, span: 15 * MINUTE };
     expect(parseHash(formatHash(paused))).toEqual(paused);
+    const calculated = { ...state, pens: [{ path: 'a/b', color: 3 }, { path: 'η [%]: "a b/c~1" * 2 + 1', color: 5, calculated: true as const }] };
+    expect(parseHash(formatHash(calculated))).toEqual(calculated);
+    expect(parseHash('#calc=a/b%20*%202&pen=a/b').pens).toEqual([{ path: 'a/b * 2', color: 0, calculated: true }, { path: 'a/b', color: 1 }]);
   });
 
   test('that says nothing, or nonsense, gives the defaults', () => {
