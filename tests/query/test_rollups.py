@@ -6,11 +6,10 @@ import itertools
 from typing import Any, get_args
 
 import numpy as np
-import psycopg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rollup_reference import LEVELS, Row, assert_equal, expected
+from rollup_refresh import Refresh
 
 from historian.ingest.writer import Writer
 from historian.query.buckets import NO_TIME, Buckets, concat_buckets
@@ -26,40 +25,6 @@ START = 1_738_281_600_000_000  # 2025-01-31: two days around the end of a month
 
 _paths = itertools.count()
 _shifts = itertools.count()
-
-
-class Refresh:
-    """The refresh of a database as a test has it: a level at a time, by hand."""
-
-    def __init__(self, dsn: str) -> None:
-        self.conn = psycopg.connect(dsn, autocommit=True)
-        self.conn.execute("SET timezone = 'UTC'")
-        self.plain = self.conn.execute("SELECT to_regclass('historian.rollup_level')").fetchone() != (None,)
-
-    def some(self, level: str, up_to: int) -> None:
-        """On TimescaleDB a level, up to then; on plain PostgreSQL a bite, which may leave off in the middle of a level."""
-        at = np.datetime64(up_to, "us").astype(str) + "+00"
-        if self.plain:
-            self.conn.execute(
-                "SELECT historian.refresh_rollups(%s::timestamptz, %s)", (at, {"1m": 3, "10m": 20, "1h": 100, "1d": 5000}[level])
-            )
-        else:
-            width = LEVELS[level] * 1_000_000
-            end = np.datetime64(up_to // width * width, "us").astype(str) + "+00"
-            self.conn.execute(f"CALL refresh_continuous_aggregate('historian.rollup_{level}', NULL, '{end}')".encode())
-
-
-@pytest.fixture
-def refresh(empty_database: str, database: str) -> Any:
-    """As the owner: a server's role does not refresh TimescaleDB's aggregates."""
-    with psycopg.connect(empty_database, autocommit=True) as conn:
-        if conn.execute("SELECT to_regclass('historian.rollup_level')").fetchone() == (None,):
-            conn.execute(
-                "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' OR proc_name = 'tend_rollups'"
-            )
-    made = Refresh(empty_database)
-    with made.conn:
-        yield made
 
 
 async def new_tags(pool: Pool, count: int) -> list[Tag]:
