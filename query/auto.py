@@ -82,7 +82,12 @@ class Columns:
             return cls(None, start, width)
         bucket = WIDTHS[level]
         origin = start // bucket * bucket
-        return cls(level, origin, -(-width // bucket) * bucket)
+        for count in (max(points // 4, 1), max(points // 4 - 1, 1)):
+            width = -(-span // (count * bucket)) * bucket
+            # what lies before `start` in its bucket may take a column more than there are
+            if end - origin <= max(points // 4, 1) * width:
+                break
+        return cls(level, origin, width)
 
 
 async def read_auto(conn: Connection, query: RangeQuery, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
@@ -140,7 +145,7 @@ class _Drawing:
         count = np.zeros(len(self._ids), np.int64)
         some_bad = False
         async for rows in stored_rows(self._conn, grouped, _COLUMNS):
-            parts.append(_candidates(rows))
+            parts.append(self._candidates(rows))
             count += self._counted(rows["tag_id"], rows["counts"] >> 2)
             some_bad |= bool((rows["counts"] & 1).any())
         for some, pieces in grouped:
@@ -191,6 +196,30 @@ class _Drawing:
         own = concat([*parts, reducer.finish()])
         few = few & (seen >= count)
         return own.take(few[np.searchsorted(self._ids, own.tag_id)]), found.take(~few[place])
+
+    def _candidates(self, rows: Rows) -> Samples:
+        """Of buckets, each in one column: of each column, or of each run of its buckets, the first, last, smallest and greatest sample."""
+        rows = rows[~np.isnan(rows["first"])]
+        n = len(rows)
+        if not n:
+            return Samples.empty()
+        tag_id, first_ts = rows["tag_id"].astype(np.int32), times(rows["first_ts"])
+        column = self._column(tag_id, first_ts)
+        starts = np.flatnonzero(np.concatenate(([True], column[1:] != column[:-1])))
+        lengths = np.diff(np.append(starts, n))
+        picked = {"first": starts, "last": starts + lengths - 1}
+        for name, reduceat in (("min", np.minimum.reduceat), ("max", np.maximum.reduceat)):
+            value = rows[name].astype(np.float64)
+            at = np.flatnonzero(value == np.repeat(reduceat(value, starts), lengths))
+            run = np.searchsorted(starts, at, "right")
+            picked[name] = at[np.concatenate(([True], run[1:] != run[:-1]))]
+        order = np.concatenate(list(picked.values()))
+        return Samples(
+            tag_id[order],
+            np.concatenate([times(rows[f"{name}_ts"][at]) for name, at in picked.items()]),
+            np.concatenate([rows[name][at].astype(np.float64) for name, at in picked.items()]),
+            np.where(rows["counts"][order] & 2, UNCERTAIN, GOOD).astype(np.int16),
+        )
 
     # -- bad samples
 
@@ -250,18 +279,6 @@ def _first_of_each(within: Rows, width: int, select: str, table: str, time: str,
         f"SELECT f.* FROM unnest('{{{ids}}}'::int4[], '{{{from_}}}'::timestamptz[], '{{{to}}}'::timestamptz[]) AS k (id, lo, hi) "  # noqa: S608
         f"CROSS JOIN LATERAL (SELECT {select} FROM historian.{table} WHERE tag_id = k.id AND {time} >= k.lo AND {time} < k.hi "
         f"AND {time} >= '{first}' AND {time} < '{last}' AND {where} ORDER BY {time} LIMIT 1) AS f"
-    )
-
-
-def _candidates(rows: Rows) -> Samples:
-    """The first, last, smallest and greatest samples of buckets."""
-    rows = rows[~np.isnan(rows["first"])]
-    quality = np.where(rows["counts"] & 2, UNCERTAIN, GOOD).astype(np.int16)
-    return Samples(
-        np.tile(rows["tag_id"].astype(np.int32), 4),
-        np.concatenate([times(rows[f"{name}_ts"]) for name in _VALUES]),
-        np.concatenate([rows[name].astype(np.float64) for name in _VALUES]),
-        np.tile(quality, 4),
     )
 
 

@@ -1,8 +1,8 @@
 """LTTB (Steinarsson, 2013): the `points` samples of a tag that make its line look most like it did, by the areas of triangles: of each bucket the sample that spans the
 greatest one with the sample taken before it and the mean of the bucket behind it. A pen for the eye; the extremes of a pixel column are not promised: that is M4.
 
-A tag of more than 8 × `points` samples is first reduced to the extremes of 4 × `points` equal stretches of time (MinMaxLTTB: Van Der Donckt et al., IEEE VIS 2023: the
-pictures are the same from 4 extremes a point on), so that memory is bounded by `points`.
+A tag of more than 8 × `points` samples is first reduced to the M4 of 2 × `points` columns, so that memory is bounded by `points` (after MinMaxLTTB,
+Van Der Donckt et al., IEEE VIS 2023, who found the pictures the same from 4 samples a point on).
 
 A bad sample breaks the line: the runs between bad ones are reduced each by itself, to their share of the points and to 2 at least, and of a series of bad ones the first
 and the last are kept. Stepped tags, of which triangles say nothing, and text are reduced as minmax does it.
@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from historian.query.downsample import MinMax
+from historian.query.m4 import M4
 from historian.schema.catalogue import STEPPED, Tag
 from historian.schema.samples import UNCERTAIN, Bools, Floats, Int64s, Samples, concat
 
@@ -31,7 +32,7 @@ class Lttb:
         self._points = points
         self._lines = [tag for tag in tags if tag.kind != "text" and not (tag.step or tag.kind in STEPPED)]
         self._line_ids = np.array(sorted(tag.tag_id for tag in self._lines), np.int32)
-        self._few = MinMax(self._lines, start, end, _LOOKED_AT * points, auto=True)
+        self._few = M4(self._lines, start, end, _LOOKED_AT * points, auto=True)
         self._others = MinMax([tag for tag in tags if tag not in self._lines], start, end, points, auto=True)
         #: of the tag whose samples came last
         self._held: list[Samples] = []

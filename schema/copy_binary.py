@@ -238,7 +238,8 @@ class FixedRows:
         """`columns`: names and big-endian types."""
         self._header = _Header()
         self._row = _row(*columns)
-        self._sizes = {f"{name}_size": self._row[name].itemsize for name, _ in columns}
+        self._columns = len(columns)
+        self._last = f"{columns[-1][0]}_size"
         self._full = max_rows * self._row.itemsize
         self._buffer = bytearray()
 
@@ -259,7 +260,8 @@ class FixedRows:
 
     def _decode(self, data: bytes) -> npt.NDArray[np.void]:
         rows = np.frombuffer(data, self._row)
-        if not all((rows[name] == size).all() for name, size in self._sizes.items()):
+        # a NULL, or another length, shifts all that follows
+        if not ((rows["n"] == self._columns).all() and (rows[self._last] == self._row[self._last[:-5]].itemsize).all()):
             raise _damaged("has a NULL, or a column of another length, where there is none")
         return rows
 
