@@ -5,7 +5,8 @@
 
 One tag has ten years: the last `--dense` of them with a sample a second, those before with one every `--sparse` seconds, which fill the same buckets of the rollups.
 A hundred others have a day of a sample a second. All is written by the writer; rollups are made as they are in operation, and on TimescaleDB everything is in the
-columnstore, in chunks of 30 days, as suits some samples a second. Spans begin at instants of no particular kind. Every way is taken in turn in each round; p95 and median are of all rounds.
+columnstore, in chunks of 30 days, as suits some samples a second. Spans begin at instants of no particular kind. Every way is taken in turn in each round; p95 and
+median are of all rounds.
 """
 
 from __future__ import annotations
