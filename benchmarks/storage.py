@@ -1,4 +1,4 @@
-"""How small samples lie on disk, and what it costs: bytes a sample in each form, what they are made of, conversion, and late writes into what was converted.
+"""How small samples lie on disk, and what it costs: bytes a sample in each form, what they are made of, conversion, late writes into what was converted, rollups.
 
     python benchmarks/storage.py
     python benchmarks/storage.py --dsn postgresql://user@host/postgres
@@ -7,7 +7,7 @@
 Bytes are of everything: rows, their headers, TOAST, indexes, empty room in pages. `rowstore` is as live samples are written, in groups of 10 000; `direct` as a bulk
 load writes them, 100 rows of a tag at a time straight into the columnstore; `1 000` is a conversion with TimescaleDB's own batches, `converted` what the job makes
 of either. `--skab` names a directory with recordings of the Skoltech Anomaly Benchmark (one `;`-separated CSV file each, `datetime` first): with them, real sensors
-are measured too. Rollups: benchmarks/rollups.py.
+are measured too. Last, what rollups take and what making them costs beside the writing, which is benchmarks/rollups.py, here with fewer samples.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import rollups
 from common import SECOND, START, arguments, database, make_tags, plant, server
 
 from historian.ingest.writer import Writer, newest_of_each
@@ -254,6 +255,7 @@ async def measure(dsn: str, skab: Path | None, only: str | None, rounds: int) ->
     else:
         sections["sizes"] = lambda: sizes_on_timescale(dsn, sets)
         sections["late"] = lambda: late_writes(dsn, rounds)
+    sections["rollups"] = lambda: rollups.measure(dsn, TAGS, 2.0, rounds)
     for name, section in sections.items():
         if only in (None, name):
             await section()  # type: ignore[misc]
@@ -262,7 +264,7 @@ async def measure(dsn: str, skab: Path | None, only: str | None, rounds: int) ->
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--skab", type=Path, help="a directory with recordings of the Skoltech Anomaly Benchmark")
-    parser.add_argument("--only", choices=("sizes", "late"), help="one of the two parts")
+    parser.add_argument("--only", choices=("sizes", "late", "rollups"), help="one of the parts")
     given = parser.parse_args()
     with server(given.dsn) as dsn:
         asyncio.run(measure(dsn, given.skab, given.only, given.rounds))

@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from historian.query.auto import read_auto
 from historian.query.downsample import MinMax
+from historian.query.instants import read_bounded, read_instants, read_last
 from historian.query.lttb import Lttb
 from historian.query.m4 import M4
 from historian.query.range_query import Mode, RangeQuery
@@ -71,12 +72,20 @@ def read_range(conn: Connection, query: RangeQuery) -> RangeReader:
 
 
 def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
+    if query.bounds != "inside" and query.mode != "raw":
+        raise BadInput(f"bounds are for mode raw, not {query.mode}")
     match query.mode:
+        case "raw" if query.bounds != "inside":
+            return read_bounded(conn, query)
         case "raw":
             # one more than the limit tells whether there are more
             return read_raw(conn, query.tags, query.start, query.end, None if query.limit is None else query.limit + 1)
         case "minmax" | "m4" | "lttb" | "auto":
             return _charted(conn, query)
+        case "last" if query.interval is None:
+            return read_last(conn, query)
+        case "at" | "interpolated":
+            return read_instants(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
 

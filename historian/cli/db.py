@@ -63,18 +63,26 @@ def init(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, loc
 historian db upgrade --data-dir /srv/historian
 
 historian db upgrade --dsn postgresql://historian_owner@db.example/plant --dry-run > upgrade.sql
+
+historian db upgrade --init                          in a deployment's job: whatever stands, the newest schema stands afterwards
 """,
 )
-def upgrade(dsn: Dsn = None, data_dir: DataDir = None, dry_run: DryRun = False, lock_wait: LockWait = 60.0) -> None:
+def upgrade(
+    dsn: Dsn = None,
+    data_dir: DataDir = None,
+    init: Annotated[bool, typer.Option("--init", help="Make the schema, too, if there is none.")] = False,
+    dry_run: DryRun = False,
+    lock_wait: LockWait = 60.0,
+) -> None:
     """Bring the schema to the newest version. Safe to interrupt, and to run from several places at once: the next run does what is left."""
     from historian.schema.errors import SchemaError
     from historian.schema.migrate import status as schema_status
 
     nothing = "there is no schema in {} to upgrade; run: historian db init"
-    if dsn is None and not is_made(directory_of(data_dir)):
+    if dsn is None and not is_made(directory_of(data_dir)) and not init:
         raise SchemaError(nothing.format(directory_of(data_dir)))
     with database(dsn, data_dir) as place:
-        if schema_status(place.dsn).version is None:
+        if schema_status(place.dsn).version is None and not init:
             raise SchemaError(nothing.format(place.name))
         _upgrade(place, dry_run=dry_run, lock_wait=lock_wait)
 
