@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -72,13 +73,14 @@ class Buckets:
 
     @classmethod
     def empty(cls) -> Buckets:
-        n, ints, floats = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float64)
-        return cls(n, *[ints] * 4, *[floats] * 5, *[ints] * 6, *[floats] * 3)
+        i, f = np.empty(0, np.int64), np.empty(0, np.float64)
+        return cls(np.empty(0, np.int32), i, i, i, i, f, f, f, f, f, i, i, i, i, i, i, f, f, f)
 
     def take(self, index: Int64s | Bools) -> Buckets:
         """The rows at these positions, or where this mask is true."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Buckets(**{name: None if column is None else column[index] for name, column in columns.items()})
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: None if column is None else column[index] for name, column in columns.items()}
+        return Buckets(**taken)
 
     def start_value(self) -> Floats:
         """The value at start_ts, NaN where that sample is bad."""
@@ -96,7 +98,7 @@ def concat_buckets(parts: Sequence[Buckets]) -> Buckets:
         return parts[0]
     if not parts:
         return Buckets.empty()
-    columns = {}
+    columns: dict[str, Any] = {}
     for field in fields(Buckets):
         of_parts = [getattr(part, field.name) for part in parts]
         made = [column for column in of_parts if column is not None]

@@ -105,7 +105,7 @@ def history(tag: Tag, start: int, span: int, n: int, seed: int) -> Samples:
     return Samples(np.full(len(ts), tag.tag_id, np.int32), ts, np.where(quality < 64, np.nan, value), quality)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),
     span=st.sampled_from([20 * MINUTE, 3 * HOUR, DAY, 5 * DAY, 30 * DAY]),

@@ -93,7 +93,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_buckets_are_what_the_samples_of_the_snapshot_give(pool: Pool, refresh: Refresh, steps: list[tuple[str, Any]]) -> None:
     tags = await new_tags(pool, 2)
