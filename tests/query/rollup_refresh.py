@@ -14,6 +14,12 @@ class Refresh:
         self.conn = psycopg.connect(dsn, autocommit=True)
         self.conn.execute("SET timezone = 'UTC'")
         self.plain = self.conn.execute("SELECT to_regclass('historian.rollup_level')").fetchone() != (None,)
+        self.in_bites = (
+            self.conn.execute(
+                "SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY (proargnames)"
+            ).fetchone()
+            is not None
+        )
         if not self.plain:
             self.conn.execute(
                 "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' OR proc_name = 'tend_rollups'"
@@ -29,4 +35,6 @@ class Refresh:
         else:
             width = LEVELS[level] * 1_000_000
             end = np.datetime64(up_to // width * width, "us").astype(str) + "+00"
-            self.conn.execute(f"CALL refresh_continuous_aggregate('historian.rollup_{level}', NULL, '{end}')".encode())
+            # newer versions would go in bites of some buckets, a transaction each
+            whole = ", options => '{\"buckets_per_batch\": 0}'" if self.in_bites else ""
+            self.conn.execute(f"CALL refresh_continuous_aggregate('historian.rollup_{level}', NULL, '{end}'{whole})".encode())
