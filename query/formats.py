@@ -1,7 +1,8 @@
 """The formats in which samples leave: Arrow IPC stream, JSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
 
 Times are RFC 3339 in UTC in JSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
-a bad sample without a value has `null` in JSON and an empty field in CSV. The text forms are put together from columns of strings, at some five times
+a bad sample without a value has `null` in JSON and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and Parquet it
+is the text. The text forms are put together from columns of strings, at some five times
 the rate of a dict for each sample and orjson.
 """
 
@@ -44,11 +45,11 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags."""
+    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags; `state=True`: for rows of their states."""
 
     name: str
     content_type: str
-    encoder: Callable[[Sequence[Tag]], Encoder]
+    encoder: Callable[..., Encoder]
 
     @property
     def media_type(self) -> str:
@@ -58,8 +59,8 @@ class Format:
 class _ArrowEncoder:
     """`tag_id int32, ts timestamp[us, UTC], value float64, quality int16[, text utf8]`, the catalogue rows in the schema's metadata."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self._schema = arrow_schema(tags)
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
+        self._schema = arrow_schema(tags, text=True if state else None)
 
     def start(self) -> bytes:
         schema: bytes = self._schema.serialize().to_pybytes()
@@ -105,8 +106,8 @@ class _Sink:
 class _ParquetEncoder:
     """The Arrow columns, zstd, in row groups of ROW_GROUP_ROWS."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self._schema = arrow_schema(tags)
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
+        self._schema = arrow_schema(tags, text=True if state else None)
         self._sink = _Sink()
         self._waiting: list[Samples] = []
         self._rows = 0
@@ -137,8 +138,9 @@ class _ParquetEncoder:
 class _JsonEncoder:
     """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
         self._first = True
 
     def start(self) -> bytes:
@@ -149,7 +151,7 @@ class _JsonEncoder:
             return b""
         comma = b"" if self._first else b","
         self._first = False
-        return comma + json_samples(samples, self._tags)
+        return comma + json_samples(samples, self._tags, state=self._state)
 
     def finish(self) -> bytes:
         return b"]}\n"
@@ -158,18 +160,22 @@ class _JsonEncoder:
 class _CsvEncoder:
     """`tag,ts,value,quality`, RFC 4180 with newlines for line ends; every text is quoted, so that an empty one is told from none."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
 
     def start(self) -> bytes:
-        return b"tag,ts,value,quality\n"
+        return b"tag,ts,value,quality,state\n" if self._state else b"tag,ts,value,quality\n"
 
     def write(self, samples: Samples) -> bytes:
         if not len(samples):
             return b""
         tag = _of_tags(samples, self._tags, lambda tag: _csv_field(tag.path) + ",")
         ts = _elements(_without(_dumped(samples.ts.view("M8[us]")), b'"'))
-        return _joined(tag, ts, _values(samples, self._tags, _CSV), _QUALITY_LINES.take(pa.array(samples.quality)))
+        values = _values(samples, self._tags, _CSV)
+        if self._state:
+            return _joined(tag, ts, values, _QUALITY_FIELDS.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _CSV, "\n"))
+        return _joined(tag, ts, values, _QUALITY_LINES.take(pa.array(samples.quality)))
 
     def finish(self) -> bytes:
         return b""
@@ -234,21 +240,30 @@ def _media_range(text: str) -> tuple[str, float]:
     return media, weight if 0 <= weight <= 1 else 0.0
 
 
-def json_samples(samples: Samples, tags: Mapping[int, Tag]) -> bytes:
-    """`{"tag":…,"ts":…,"value":…,"quality":…}` for each sample, joined by commas. `tags` has the tag of every sample."""
+def json_samples(samples: Samples, tags: Mapping[int, Tag], *, state: bool = False) -> bytes:
+    """`{"tag":…,"ts":…,"value":…,"quality":…}`, and with states `"state":…`, for each sample, joined by commas. `tags` has the tag of every sample."""
     if len(samples) < FEW:
-        return orjson.dumps(_objects(samples, tags))[1:-1]
+        return orjson.dumps(_objects(samples, tags, state=state))[1:-1]
     head = _of_tags(samples, tags, lambda tag: f'{{"tag":{orjson.dumps(tag.path).decode()},"ts":')
     ts = _elements(_dumped(samples.ts.view("M8[us]")))
-    lines = _joined(head, ts, _VALUE_KEY, _values(samples, tags, _JSON), _QUALITY_OBJECTS.take(pa.array(samples.quality)))
-    return lines[:-1]
+    columns = [head, ts, _VALUE_KEY, _values(samples, tags, _JSON)]
+    if state:
+        columns += [_QUALITY_STATES.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _JSON, "},")]
+    else:
+        columns.append(_QUALITY_OBJECTS.take(pa.array(samples.quality)))
+    return _joined(*columns)[:-1]
 
 
-def _objects(samples: Samples, tags: Mapping[int, Tag]) -> list[dict[str, object]]:
+def _objects(samples: Samples, tags: Mapping[int, Tag], *, state: bool) -> list[dict[str, object]]:
     times = orjson.loads(_dump(samples.ts.view("M8[us]")))
     texts = samples.text.to_pylist() if samples.text is not None else [None] * len(samples)
     columns = (samples.tag_id.tolist(), times, samples.value.tolist(), samples.quality.tolist(), texts)
     rows = ((tags[tag_id], ts, value, quality, text) for tag_id, ts, value, quality, text in zip(*columns, strict=True))
+    if state:
+        return [
+            {"tag": tag.path, "ts": ts, "value": _object(tag, value, None), "quality": quality, "state": text}
+            for tag, ts, value, quality, text in rows
+        ]
     return [{"tag": tag.path, "ts": ts, "value": _object(tag, value, text), "quality": quality} for tag, ts, value, quality, text in rows]
 
 
@@ -268,6 +283,8 @@ _Octets = npt.NDArray[np.uint8]
 
 _VALUE_KEY = pa.scalar('"value":')
 _QUALITY_OBJECTS = pa.array([f'"quality":{quality}}},' for quality in range(256)])
+_QUALITY_STATES = pa.array([f'"quality":{quality},"state":' for quality in range(256)])
+_QUALITY_FIELDS = pa.array([f"{quality}," for quality in range(256)])
 _QUALITY_LINES = pa.array([f"{quality}\n" for quality in range(256)])
 
 _FLOAT, _INT, _BOOL, _TEXT = range(4)
@@ -363,8 +380,8 @@ def _numbers(value: npt.NDArray[np.int64] | Floats, style: _Style) -> pa.Array:
     return _elements(octets if style.missing == "null" else _without(octets, b"nul"))
 
 
-def _texts(text: pa.Array, style: _Style) -> pa.Array:
+def _texts(text: pa.Array, style: _Style, after: str = ",") -> pa.Array:
     """Texts repeat: each is escaped once for all samples that have it."""
     coded = text.dictionary_encode()
-    strings = [*(style.text(string) + "," for string in coded.dictionary.to_pylist()), style.missing + ","]
+    strings = [*(style.text(string) + after for string in coded.dictionary.to_pylist()), style.missing + after]
     return pa.array(strings, pa.string()).take(coded.indices.fill_null(len(strings) - 1))

@@ -12,6 +12,7 @@ from typing import cast, get_args
 from aiohttp import web
 
 from historian.query import formats
+from historian.query.described import WITH_STATES, described
 from historian.query.interval import Interval, parse_origin, parse_zone
 from historian.query.range import read_range
 from historian.query.range_query import Bounds, Mode, RangeQuery
@@ -83,7 +84,8 @@ async def get_range(request: web.Request) -> web.StreamResponse:
     """Stream a range. A fault that comes after the first bytes cuts the connection, so that nobody takes a part for the whole."""
     services = request.app[SERVICES]
     query, form = await _query(request, services)
-    encoder = form.encoder(query.tags)
+    tags = described(query.tags, query.mode, query.bounds)
+    encoder = form.encoder(tags, state=True) if query.mode in WITH_STATES else form.encoder(tags)
     response = web.StreamResponse(headers={"Content-Type": form.content_type, "Cache-Control": "no-store", "Vary": "Accept"})
     pending = bytearray(encoder.start())
     # a client that takes little, or nothing, holds a connection that others wait for: so long in all, and then some for what it has taken
