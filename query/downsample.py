@@ -37,15 +37,20 @@ class MinMax:
         tags = sorted(tags, key=lambda tag: tag.tag_id)
         self._start = start
         self._ids = np.array([tag.tag_id for tag in tags], np.int32)
-        self._stepped = np.array([tag.kind != "text" and (tag.step or tag.kind in STEPPED) for tag in tags], np.bool_)
         self._text = np.array([tag.kind == "text" for tag in tags], np.bool_)
-        buckets = np.where(self._stepped, max(points // 4, 1), max(points // 2, 1))
+        # those whose first and last samples are kept too
+        self._edged = np.array([tag.kind != "text" and self._has_edges(tag) for tag in tags], np.bool_)
+        buckets = np.where(self._edged, max(points // 4, 1), max(points // 2, 1))
         # the last bucket may be shorter, or lie behind the end
         self._width = np.maximum(-(-(end - start) // buckets), 1).astype(np.int64)
         self._whole = points if auto else -1
         # of the tag whose samples came last: what was picked of its open bucket, or all samples as long as it may keep them; and how many it has had
         self._held = Samples.empty()
         self._held_stand_for = 0
+
+    @staticmethod
+    def _has_edges(tag: Tag) -> bool:
+        return tag.step or tag.kind in STEPPED
 
     def feed(self, samples: Samples) -> Samples:
         """Take in the next samples; returns those that are sure to be kept."""
@@ -92,7 +97,7 @@ class MinMax:
         is_bad = (samples.quality < UNCERTAIN) | np.where(is_text, _no_text(samples), np.isnan(samples.value))
         keep = np.zeros(n, np.bool_)
         _keep_first_and_last(keep, np.flatnonzero(is_bad), group)
-        edges = ~is_bad & (is_text | self._stepped[tag_of_row])
+        edges = ~is_bad & (is_text | self._edged[tag_of_row])
         _keep_first_and_last(keep, np.flatnonzero(edges), group)
         ranked = ~is_bad & ~is_text
         if ranked.any():

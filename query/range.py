@@ -10,10 +10,13 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from historian.query.aggregates import AGGREGATES, read_aggregates
+from historian.query.auto import read_auto
 from historian.query.downsample import MinMax
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.reading import read_pens
 from historian.query.instants import read_bounded, read_instants, read_last
+from historian.query.lttb import Lttb
+from historian.query.m4 import M4
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
@@ -83,7 +86,7 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
         case "raw":
             # one more than the limit tells whether there are more
             return read_raw(conn, query.tags, query.start, query.end, None if query.limit is None else query.limit + 1)
-        case "minmax" | "auto":
+        case "minmax" | "m4" | "lttb" | "auto":
             return _charted(conn, query)
         case "last" if query.interval is None:
             return read_last(conn, query)
@@ -109,28 +112,51 @@ async def _with_pens(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samp
 
 
 async def _charted(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
-    for tags in ([tag for tag in query.tags if tag.kind != "text"], [tag for tag in query.tags if tag.kind == "text"]):
-        if tags:
-            async with aclosing(_downsampled(read_raw(conn, tags, query.start, query.end), query, tags)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+    numbers, texts = [tag for tag in query.tags if tag.kind != "text"], [tag for tag in query.tags if tag.kind == "text"]
+    if query.mode == "auto":
+        parts = [read_auto(conn, query, numbers), _reduced(read_raw(conn, texts, query.start, query.end), query, texts)]
+    else:
+        parts = [_reduced(read_raw(conn, tags, query.start, query.end), query, tags) for tags in (numbers, texts)]
+    for part in parts:
+        async with aclosing(_collected(part)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
-async def _downsampled(raw: AsyncGenerator[Samples, None], query: RangeQuery, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
-    reducer = MinMax(tags, query.start, query.end, query.points, auto=query.mode == "auto")
-    collected: list[Samples] = []
-    rows = 0
+def _reducer(query: RangeQuery, tags: Sequence[Tag]) -> MinMax | Lttb:
+    match query.mode:
+        case "minmax":
+            return MinMax(tags, query.start, query.end, query.points)
+        case "lttb":
+            return Lttb(tags, query.start, query.end, query.points)
+        case mode:
+            return M4(tags, query.start, query.end, query.points, auto=mode == "auto")
+
+
+async def _reduced(raw: AsyncGenerator[Samples, None], query: RangeQuery, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
+    if not tags or query.start >= query.end:
+        return
+    reducer = _reducer(query, tags)
     async with aclosing(raw):
         async for chunk in raw:
-            kept = reducer.feed(chunk)
-            if len(kept):
-                collected.append(kept)
-                rows += len(kept)
+            yield reducer.feed(chunk)
+    yield reducer.finish()
+
+
+async def _collected(chunks: AsyncGenerator[Samples, None]) -> AsyncGenerator[Samples, None]:
+    """Small chunks made one, and large ones cut."""
+    collected: list[Samples] = []
+    rows = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if len(chunk):
+                collected.append(chunk)
+                rows += len(chunk)
             if rows >= _FULL_ROWS:
                 for part in _cut(concat(collected)):
                     yield part
                 collected, rows = [], 0
-    for part in _cut(concat([*collected, reducer.finish()])):
+    for part in _cut(concat(collected)):
         yield part
 
 

@@ -8,8 +8,11 @@ sorted, and the first rows come at once, however many tags and partitions there 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence, Sized
 from contextlib import aclosing
+from typing import Protocol, TypeVar
+
+from typing_extensions import Buffer
 
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
@@ -17,9 +20,12 @@ from historian.schema.connection import Connection
 from historian.schema.copy_binary import NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
 from historian.schema.samples import Samples
 
+Rows = TypeVar("Rows", bound=Sized)
+_Made = TypeVar("_Made", bound=Sized, covariant=True)
+
 # Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
 # The planner does not know the latter, and would sort a tag's samples, on disk if they are many.
-_PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
 
 # chunks that wait between the connection and who takes them
 _WAITING = 2
@@ -36,7 +42,7 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
     """
     if start >= end or not tags:
         return
-    await conn.execute(_PLAN)
+    await conn.execute(PLAN)
     for some, make in (
         ([tag for tag in tags if tag.kind != "text"], NumericDecoder),
         ([tag for tag in tags if tag.kind == "text"], TextDecoder),
@@ -69,31 +75,39 @@ class _Abandoned(Exception):
     """Nobody takes what this COPY brings any more."""
 
 
-async def copy(conn: Connection, sql: str, decoder: NumericDecoder | TextDecoder) -> AsyncGenerator[Samples, None]:
+class Decoder(Protocol[_Made]):
+    """Takes a COPY in pieces; what it gives has a length."""
+
+    def feed(self, data: Buffer) -> Iterator[_Made]: ...
+
+    def finish(self) -> _Made: ...
+
+
+async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGenerator[Rows, None]:
     """What a COPY of this query brings, decoded. asyncpg hands its output to a callback: that runs in a task, and waits where nobody takes its chunks."""
-    arrived: asyncio.Queue[Samples | None] = asyncio.Queue()
+    arrived: asyncio.Queue[Rows | None] = asyncio.Queue()
     room = asyncio.Semaphore(_WAITING)
     abandoned = False
 
     async def take(data: bytes) -> None:
         if abandoned:
             raise _Abandoned
-        for samples in decoder.feed(data):
+        for rows in decoder.feed(data):
             await room.acquire()
             if abandoned:
                 raise _Abandoned
-            arrived.put_nowait(samples)
+            arrived.put_nowait(rows)
 
     copying = asyncio.create_task(conn.copy_from_query(sql, output=take, format="binary"))
     copying.add_done_callback(lambda _: arrived.put_nowait(None))
     try:
-        while (samples := await arrived.get()) is not None:
+        while (rows := await arrived.get()) is not None:
             room.release()
-            yield samples
+            yield rows
         await copying
-        samples = decoder.finish()
-        if len(samples):
-            yield samples
+        rows = decoder.finish()
+        if len(rows):
+            yield rows
     finally:
         abandoned = True
         room.release()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from rollup_refresh import Refresh
 
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue, Kind, Tag, TagDefinition
@@ -38,3 +39,11 @@ async def make_tags(pool: Pool) -> MakeTags:
         return await Catalogue(pool).define([TagDefinition(path=path, kind=kind) for path, kind in kinds.items()])
 
     return make
+
+
+@pytest.fixture
+def refresh(empty_database: str, database: str) -> Iterator[Refresh]:
+    """As the owner of `database`: a server's role does not refresh TimescaleDB's aggregates."""
+    made = Refresh(empty_database)
+    with made.conn:
+        yield made

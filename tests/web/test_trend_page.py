@@ -187,7 +187,7 @@ def test_zooming_and_moving_fetch_history_at_the_resolution_of_the_chart(demo: O
     assert int(query["start"][0]) <= zoomed_from
     assert int(query["end"][0]) >= zoomed_to
     assert query["mode"] == ["auto"]
-    assert 1000 < int(query["points"][0]) < 10_000
+    assert 1000 < int(query["points"][0]) < 20_000
     picture = demo.settled_picture()
 
     def drag() -> None:

@@ -47,9 +47,9 @@ export function shift(window: Window, part: number): Window {
   return { from: window.from + by, to: window.to + by };
 }
 
-/** Buckets of a backfill: two points, the lowest and the highest, for each pixel. */
+/** Points of a backfill: the first, the last, the lowest and the highest for each pixel. */
 export function pointsFor(width: number): number {
-  return Math.min(100_000, Math.max(200, Math.round(width) * 2));
+  return Math.min(100_000, Math.max(200, Math.round(width) * 4));
 }
 
 const two = (n: number): string => String(n).padStart(2, '0');

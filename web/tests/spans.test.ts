@@ -22,8 +22,8 @@ describe('windows', () => {
     expect(shift({ from: 100, to: 300 }, -0.5)).toEqual({ from: 0, to: 200 });
   });
 
-  test('two points a pixel, within what the server takes', () => {
-    expect([10, 1000, 1e6].map(pointsFor)).toEqual([200, 2000, 100_000]);
+  test('four points a pixel, within what the server takes', () => {
+    expect([10, 1000, 1e6].map(pointsFor)).toEqual([200, 4000, 100_000]);
   });
 });
 

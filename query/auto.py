@@ -1,0 +1,309 @@
+"""Auto: a trend as M4 would draw it from all samples, at a cost that does not grow with its span.
+
+Over a short span the samples are read, and the columns are those of M4. Over a longer one a rollup is read instead: of the coarsest level of which several buckets make a
+column. Then the first column begins where a bucket does, at or before `start`, and the columns are whole buckets wide: `points // 4` of them or somewhat fewer. A bucket
+knows its first, last, smallest and greatest sample with their times: these go through M4 in place of all its samples, and the same come out. Where the span begins or
+ends inside a bucket, where a bucket is not made yet, and where its samples have changed since, lower levels and samples are read instead of it.
+
+A tag that turns out to have few samples comes from them after all: with `points` or fewer, whole.
+
+Bad samples are shown of each column that has any: the first and the last sample of the column, where they are bad; else one between. What a rollup does not know of them
+are their values and qualities: they come with NaN and 0; and of other samples it knows whether they are good (192) or uncertain (64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from historian.query.m4 import M4
+from historian.query.range_query import RangeQuery
+from historian.query.raw import PLAN, copy, read_raw
+from historian.query.rollups import LEVELS, WIDTHS, Level, Pieces, Rows, Stale, by_pieces, stored_rows, times
+from historian.query.times import format_time
+from historian.schema.catalogue import Tag
+from historian.schema.connection import Connection
+from historian.schema.copy_binary import MAX_ROWS, NUMERIC_SELECT, FixedRows, NumericDecoder
+from historian.schema.decimals import POWERS
+from historian.schema.samples import BAD, GOOD, UNCERTAIN, Bools, Int32s, Int64s, Samples, concat
+
+#: buckets of a column at least, so that columns are at most a quarter wider than they would be otherwise
+_FINE = 4
+#: of minutes, below which there are only the samples
+_FINEST = 2
+#: buckets of a tag at most, for columns as fine as that
+_MANY = 20_000
+
+#: rows that are held at once
+_ROWS = 120_000
+_TAGS = 512
+
+#: spans over which the samples of slow tags are read even if they are more than `points`
+_SHORT_US = 2 * WIDTHS["1d"]
+
+_VALUES = ("first", "last", "min", "max")
+_TIMES = {f"{name}_ts": (f"COALESCE({name}_ts, '-infinity')", ">i8") for name in _VALUES}
+_KINDS = "((good_count + bad_count < count)::int << 1) | (bad_count > 0)::int"
+# Numbers as they are kept, mantissa or float, and the power of ten with how many samples there are, whether some numbers are of either kind, whether some samples are
+# uncertain, whether some are bad. To let the database divide would take a fifth of its time.
+_COLUMNS = {
+    "tag_id": ("tag_id", ">i4"),
+    "counts": (
+        "(count << 8) | (scale::int << 3) | ((scale > 0 AND num_nonnulls("
+        + ", ".join(f"{name}_value" for name in _VALUES)
+        + f") > 0)::int << 2) | {_KINDS}",
+        ">i8",
+    ),
+    **_TIMES,
+    **{name: (f"COALESCE({name}_value, {name}_mantissa, 'NaN')", ">f8") for name in _VALUES},
+}
+# where both kinds of numbers are in one bucket
+_NUMBERS = _COLUMNS | {
+    "counts": (f"(count << 8) | {_KINDS}", ">i8"),
+    **{name: (f"COALESCE(historian.number({name}_mantissa, scale, {name}_value), 'NaN')", ">f8") for name in _VALUES},
+}
+_BAD_COLUMNS = {
+    "tag_id": ("tag_id", ">i4"),
+    "bucket": ("bucket", ">i8"),
+    "start_ts": ("COALESCE(start_ts, '-infinity')", ">i8"),
+    "end_ts": ("COALESCE(end_ts, '-infinity')", ">i8"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Pixel columns [origin + i × width, origin + (i + 1) × width) (µs), and what they are made of: a rollup level, or None: the samples."""
+
+    level: Level | None
+    origin: int
+    width: int
+
+    @classmethod
+    def of(cls, start: int, end: int, points: int) -> Columns:
+        """For a span, which is not empty, and so many points."""
+        span = end - start
+        width = max(-(-span // max(points // 4, 1)), 1)
+        fits: list[Level] = [level for level in LEVELS if width >= WIDTHS[level]]
+        fine = [level for level in fits if width >= _FINE * WIDTHS[level]]
+        if fine and (span <= _MANY * WIDTHS[fine[-1]] or fits[-1] == fine[-1]):
+            level = fine[-1]
+        elif fits and (fine or width >= _FINEST * WIDTHS["1m"]):
+            level = fits[-1]
+        else:
+            return cls(None, start, width)
+        bucket = WIDTHS[level]
+        origin = start // bucket * bucket
+        for count in (max(points // 4, 1), max(points // 4 - 1, 1)):
+            width = -(-span // (count * bucket)) * bucket
+            # what lies before `start` in its bucket may take a column more than there are
+            if end - origin <= max(points // 4, 1) * width:
+                break
+        return cls(level, origin, width)
+
+
+async def read_auto(conn: Connection, query: RangeQuery, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
+    """Of numeric tags, ordered by (tag_id, ts)."""
+    start, end, points = query.start, query.end, query.points
+    if start >= end or not tags:
+        return
+    columns = Columns.of(start, end, points)
+    tags = sorted({tag.tag_id: tag for tag in tags}.values(), key=lambda tag: tag.tag_id)
+    if columns.level is None:
+        async with aclosing(_drawn(conn, tags, query, start, end)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
+    await conn.execute(PLAN)
+    stale = await Stale.of(conn, tags, start, end)
+    a_tag = (end - start) // WIDTHS[columns.level] + 1
+    together = max(1, min(_TAGS, _ROWS // a_tag, 4 * _ROWS // points))
+    for n in range(0, len(tags), together):
+        drawing = _Drawing(conn, query, columns, tags[n : n + together])
+        samples = await drawing.draw(stale)
+        for lo in range(0, len(samples), MAX_ROWS):
+            yield samples.slice(lo, min(lo + MAX_ROWS, len(samples)))
+
+
+async def _drawn(conn: Connection, tags: Sequence[Tag], query: RangeQuery, lo: int, hi: int) -> AsyncGenerator[Samples, None]:
+    """From the samples, which all lie in [lo, hi)."""
+    reducer = M4(tags, query.start, query.end, query.points, auto=True)
+    async with aclosing(read_raw(conn, tags, lo, hi)) as chunks:
+        async for chunk in chunks:
+            kept = reducer.feed(chunk)
+            if len(kept):
+                yield kept
+    kept = reducer.finish()
+    for at in range(0, len(kept), MAX_ROWS):
+        yield kept.slice(at, min(at + MAX_ROWS, len(kept)))
+
+
+class _Drawing:
+    """Some tags at once, from the rollups."""
+
+    def __init__(self, conn: Connection, query: RangeQuery, columns: Columns, tags: Sequence[Tag]) -> None:
+        assert columns.level is not None
+        self._conn = conn
+        self._query = query
+        self._columns = columns
+        self._level: Level = columns.level
+        self._tags = tags
+        self._ids = np.array([tag.tag_id for tag in tags], np.int32)
+
+    async def draw(self, stale: Stale) -> Samples:
+        query = self._query
+        grouped = by_pieces(self._tags, self._level, stale, query.start, query.end)
+        parts: list[Samples] = []
+        count = np.zeros(len(self._ids), np.int64)
+        some_bad = False
+        stored = [rows async for rows in stored_rows(self._conn, grouped, _COLUMNS)]
+        if any((rows["counts"] & 4).any() for rows in stored):
+            stored = [rows async for rows in stored_rows(self._conn, grouped, _NUMBERS)]
+        for rows in stored:
+            parts.append(self._candidates(rows))
+            count += self._counted(rows["tag_id"], rows["counts"] >> 8)
+            some_bad |= bool((rows["counts"] & 1).any())
+        for some, pieces in grouped:
+            for lo, hi in pieces.raw:
+                async with aclosing(read_raw(self._conn, some, lo, hi)) as chunks:
+                    async for chunk in chunks:
+                        parts.append(chunk)
+                        count += self._counted(chunk.tag_id, np.ones(len(chunk), np.int64))
+        if some_bad:
+            parts += await self._bad_ones(grouped, parts)
+        found = self._in_order(concat(parts))
+        few = (count > 0) & (count <= query.points * (4 if query.end - query.start <= _SHORT_US else 1))
+        if not few.any() or not len(found):
+            return self._reduced(found)
+        own, many = await self._from_samples(found, few, count)
+        return self._in_order(concat([own, self._reduced(many)]))
+
+    def _counted(self, tag_id: Int32s, count: Int64s) -> Int64s:
+        return np.bincount(np.searchsorted(self._ids, tag_id), count, len(self._ids)).astype(np.int64)
+
+    def _reduced(self, samples: Samples) -> Samples:
+        reducer = M4(
+            self._tags, self._query.start, self._query.end, self._query.points, columns=(self._columns.origin, self._columns.width)
+        )
+        return concat([reducer.feed(samples), reducer.finish()])
+
+    def _in_order(self, samples: Samples) -> Samples:
+        """By (tag_id, ts), each once."""
+        # times are below 2**52, until 2112
+        key = (np.searchsorted(self._ids, samples.tag_id) << 52) | samples.ts
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        return samples.take(order[np.concatenate(([True], key[1:] != key[:-1]))] if len(key) else order)
+
+    async def _from_samples(self, found: Samples, few: Bools, count: Int64s) -> tuple[Samples, Samples]:
+        """Drawn from their samples: the tags that have few of them. And of `found` what is left, of the others: also of those whose samples are gone, while rollups
+        remember them."""
+        place = np.searchsorted(self._ids, found.tag_id)
+        theirs = found.ts[few[place]]
+        tags = [tag for tag, is_few in zip(self._tags, few.tolist(), strict=True) if is_few]
+        reducer = M4(tags, self._query.start, self._query.end, self._query.points, auto=True)
+        parts: list[Samples] = []
+        seen = np.zeros(len(self._ids), np.int64)
+        async with aclosing(read_raw(self._conn, tags, int(theirs.min()), int(theirs.max()) + 1)) as chunks:
+            async for chunk in chunks:
+                seen += self._counted(chunk.tag_id, np.ones(len(chunk), np.int64))
+                parts.append(reducer.feed(chunk))
+        own = concat([*parts, reducer.finish()])
+        few = few & (seen >= count)
+        return own.take(few[np.searchsorted(self._ids, own.tag_id)]), found.take(~few[place])
+
+    def _candidates(self, rows: Rows) -> Samples:
+        """Of buckets, each in one column: of each column, or of each run of its buckets, the first, last, smallest and greatest sample."""
+        rows = rows[~np.isnan(rows["first"])]
+        n = len(rows)
+        if not n:
+            return Samples.empty()
+        tag_id, first_ts = rows["tag_id"].astype(np.int32), times(rows["first_ts"])
+        column = self._column(tag_id, first_ts)
+        power = POWERS[rows["counts"] >> 3 & 31]
+        # rows of several levels come one level after the other
+        starts = np.flatnonzero(np.concatenate(([True], (column[1:] != column[:-1]) | (first_ts[1:] < first_ts[:-1]))))
+        lengths = np.diff(np.append(starts, n))
+        picked = {"first": starts, "last": starts + lengths - 1}
+        for name, reduceat in (("min", np.minimum.reduceat), ("max", np.maximum.reduceat)):
+            value = rows[name] / power
+            at = np.flatnonzero(value == np.repeat(reduceat(value, starts), lengths))
+            run = np.searchsorted(starts, at, "right")
+            picked[name] = at[np.concatenate(([True], run[1:] != run[:-1]))]
+        order = np.concatenate(list(picked.values()))
+        return Samples(
+            tag_id[order],
+            np.concatenate([times(rows[f"{name}_ts"][at]) for name, at in picked.items()]),
+            np.concatenate([(rows[name][at] / power[at]).astype(np.float64) for name, at in picked.items()]),
+            np.where(rows["counts"][order] & 2, UNCERTAIN, GOOD).astype(np.int16),
+        )
+
+    # -- bad samples
+
+    async def _bad_ones(self, grouped: Sequence[tuple[list[Tag], Pieces]], parts: Sequence[Samples]) -> list[Samples]:
+        """Bad samples at the ends of buckets; and one of each column that has none of those."""
+        found = [part.take(part.quality < UNCERTAIN) for part in parts]
+        rows = [rows async for rows in stored_rows(self._conn, grouped, _BAD_COLUMNS, " AND bad_count > 0")]
+        if not rows:
+            return []
+        bad = np.concatenate(rows)
+        bad = bad[np.lexsort((bad["bucket"], bad["tag_id"]))]
+        made = [_at_ends(bad)]
+        shown = np.concatenate([self._column(part.tag_id, part.ts) for part in (*found, *made)])
+        column = self._column(bad["tag_id"].astype(np.int32), times(bad["bucket"]))
+        first = np.concatenate(([True], column[1:] != column[:-1]))
+        hidden = bad[first & ~np.isin(column, shown)]
+        for level in reversed(LEVELS[: LEVELS.index(self._level)]):
+            if not len(hidden):
+                break
+            hidden = await self._first_bad(level, hidden, _upper(level))
+            made.append(_at_ends(hidden))
+            hidden = hidden[(times(hidden["start_ts"]) < 0) & (times(hidden["end_ts"]) < 0)]
+        if len(hidden):
+            made.append(await self._first_bad_samples(hidden))
+        return made
+
+    def _column(self, tag_id: Int32s, ts: Int64s) -> Int64s:
+        place: Int64s = np.searchsorted(self._ids, tag_id).astype(np.int64)
+        return (place << 52) | ((ts - self._columns.origin) // self._columns.width)
+
+    async def _first_bad(self, level: Level, within: Rows, width: int) -> Rows:
+        """The first bucket with bad samples of each of these greater ones."""
+        select = ", ".join(sql for sql, _ in _BAD_COLUMNS.values())
+        sql = _first_of_each(within, width, select, f"rollup_{level}_stored", "bucket", "bad_count > 0")
+        decoder = FixedRows([(name, kind) for name, (_, kind) in _BAD_COLUMNS.items()])
+        async with aclosing(copy(self._conn, sql, decoder)) as chunks:
+            rows = [chunk async for chunk in chunks]
+        return np.concatenate(rows) if rows else within[:0]
+
+    async def _first_bad_samples(self, within: Rows) -> Samples:
+        sql = _first_of_each(within, WIDTHS["1m"], NUMERIC_SELECT, "sample", "ts", f"quality < {UNCERTAIN}")
+        async with aclosing(copy(self._conn, sql, NumericDecoder())) as chunks:
+            return concat([chunk async for chunk in chunks])
+
+
+def _upper(level: Level) -> int:
+    return WIDTHS[LEVELS[LEVELS.index(level) + 1]]
+
+
+def _first_of_each(within: Rows, width: int, select: str, table: str, time: str, where: str) -> str:
+    """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
+    los = times(within["bucket"])
+    ids = ",".join(map(str, within["tag_id"].tolist()))
+    from_, to = (",".join(f'"{format_time(us)}"' for us in edge.tolist()) for edge in (los, los + width))
+    first, last = format_time(int(los.min())), format_time(int(los.max()) + width)
+    return (
+        f"SELECT f.* FROM unnest('{{{ids}}}'::int4[], '{{{from_}}}'::timestamptz[], '{{{to}}}'::timestamptz[]) AS k (id, lo, hi) "  # noqa: S608
+        f"CROSS JOIN LATERAL (SELECT {select} FROM historian.{table} WHERE tag_id = k.id AND {time} >= k.lo AND {time} < k.hi "
+        f"AND {time} >= '{first}' AND {time} < '{last}' AND {where} ORDER BY {time} LIMIT 1) AS f"
+    )
+
+
+def _at_ends(bad: Rows) -> Samples:
+    """The bad ones among the first and last samples of these buckets."""
+    tag_id, ts = np.tile(bad["tag_id"].astype(np.int32), 2), np.concatenate([times(bad["start_ts"]), times(bad["end_ts"])])
+    there = ts >= 0
+    n = int(there.sum())
+    return Samples(tag_id[there], ts[there], np.full(n, np.nan), np.full(n, BAD, np.int16))
