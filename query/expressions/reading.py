@@ -15,6 +15,8 @@ from historian.query.expressions.evaluation import evaluated
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.series import Series, union
 from historian.query.instants import instants_of, neighbours_of
+from historian.query.lttb import Lttb
+from historian.query.m4 import M4
 from historian.query.range_query import Mode, RangeQuery
 from historian.query.raw import read_raw
 from historian.schema.catalogue import Tag
@@ -29,9 +31,11 @@ _HELD = 400_000
 _MOST, _FEWEST = 65_536, 1000
 
 #: charts, and what makes them of the rows of a pen
-_CHARTS: Mapping[Mode, Callable[[CalculatedPen, RangeQuery], MinMax]] = {
-    "auto": lambda pen, query: MinMax([pen], query.start, query.end, query.points, auto=True),
+_CHARTS: Mapping[Mode, Callable[[CalculatedPen, RangeQuery], MinMax | Lttb]] = {
+    "auto": lambda pen, query: M4([pen], query.start, query.end, query.points, auto=True),
     "minmax": lambda pen, query: MinMax([pen], query.start, query.end, query.points),
+    "m4": lambda pen, query: M4([pen], query.start, query.end, query.points),
+    "lttb": lambda pen, query: Lttb([pen], query.start, query.end, query.points),
 }
 
 

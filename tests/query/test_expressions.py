@@ -16,6 +16,8 @@ from historian.query.downsample import MinMax
 from historian.query.expressions import reading
 from historian.query.expressions.pens import CalculatedPen, calculated
 from historian.query.interval import Interval
+from historian.query.lttb import Lttb
+from historian.query.m4 import M4
 from historian.query.range import Mode, read_range
 from historian.query.range_query import RangeQuery
 from historian.schema.catalogue import Catalogue, Tag
@@ -191,8 +193,13 @@ async def test_charts_and_instants(pool: Pool, plant: tuple[list[Tag], Written])
     pens = await pens_of(pool, *CASES)
     for pen in pens:
         raw = expected(written, pen.path, stamps(written, pen.path, *SPAN), pen.tag_id)
-        for mode in ("minmax", "auto"):
-            reducer = MinMax([pen], *SPAN, 40, auto=mode == "auto")
+        charts = {
+            "minmax": MinMax([pen], *SPAN, 40),
+            "auto": M4([pen], *SPAN, 40, auto=True),
+            "m4": M4([pen], *SPAN, 40),
+            "lttb": Lttb([pen], *SPAN, 40),
+        }
+        for mode, reducer in charts.items():
             assert_same(await read(pool, (pen,), *SPAN, mode, points=40), concat([reducer.feed(raw), reducer.finish()]))  # type: ignore[arg-type]
         hourly = Interval(3600 * SECOND, "us", ZoneInfo("UTC"))
         grid = np.arange(SPAN[0], SPAN[1], 3600 * SECOND)
