@@ -1,7 +1,7 @@
-"""The formats in which samples leave: Arrow IPC stream, JSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
+"""The formats in which samples leave: Arrow IPC stream, JSON, NDJSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
 
-Times are RFC 3339 in UTC in JSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
-a bad sample without a value has `null` in JSON and an empty field in CSV. The text forms are put together from columns of strings, at some five times
+Times are RFC 3339 in UTC in JSON, NDJSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
+a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. The text forms are put together from columns of strings, at some five times
 the rate of a dict for each sample and orjson.
 """
 
@@ -39,16 +39,26 @@ class Encoder(Protocol):
 
     def write(self, samples: Samples) -> bytes: ...
 
-    def finish(self) -> bytes: ...
+    def finish(self, cursor: str = "") -> bytes:
+        """`cursor` of the next page, if there is one: JSON has a place for it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags."""
+    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags.
+
+    `rows`   so many at a time are written in some 4 ms
+    `slow`   writing holds no lock of the interpreter for most of its time, and takes long: better done in a thread
+    `fault`  a problem document as a row, where the format has a place for it: behind what came before a fault
+    """
 
     name: str
     content_type: str
     encoder: Callable[[Sequence[Tag]], Encoder]
+    rows: int = 1 << 16
+    slow: bool = False
+    fault: Callable[[Mapping[str, Any]], bytes] = lambda _: b""
 
     @property
     def media_type(self) -> str:
@@ -69,7 +79,7 @@ class _ArrowEncoder:
         batch: bytes = samples.to_record_batch(self._schema).serialize().to_pybytes() if len(samples) else b""
         return batch
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         return _END_OF_STREAM
 
 
@@ -122,7 +132,7 @@ class _ParquetEncoder:
             self._write_group()
         return self._sink.drain()
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         if self._rows:
             self._write_group()
         self._writer.close()
@@ -135,7 +145,7 @@ class _ParquetEncoder:
 
 
 class _JsonEncoder:
-    """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`."""
+    """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`, and `"next":CURSOR` behind the samples where a next page follows."""
 
     def __init__(self, tags: Sequence[Tag]) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
@@ -151,8 +161,8 @@ class _JsonEncoder:
         self._first = False
         return comma + json_samples(samples, self._tags)
 
-    def finish(self) -> bytes:
-        return b"]}\n"
+    def finish(self, cursor: str = "") -> bytes:
+        return b'],"next":"%b"}\n' % cursor.encode() if cursor else b"]}\n"
 
 
 class _CsvEncoder:
@@ -171,17 +181,38 @@ class _CsvEncoder:
         ts = _elements(_without(_dumped(samples.ts.view("M8[us]")), b'"'))
         return _joined(tag, ts, _values(samples, self._tags, _CSV), _QUALITY_LINES.take(pa.array(samples.quality)))
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         return b""
 
 
-JSON = Format("json", "application/json", _JsonEncoder)
+class _NdjsonEncoder:
+    """`{"tag":…,"ts":…,"value":…,"quality":…}` and a newline for each sample."""
+
+    def __init__(self, tags: Sequence[Tag]) -> None:
+        self._tags = {tag.tag_id: tag for tag in tags}
+
+    def start(self) -> bytes:
+        return b""
+
+    def write(self, samples: Samples) -> bytes:
+        if len(samples) < FEW:
+            return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _objects(samples, self._tags))
+        return _json_rows(samples, self._tags, _QUALITY_LINE_OBJECTS)
+
+    def finish(self, cursor: str = "") -> bytes:
+        return b""
+
+
+JSON = Format("json", "application/json", _JsonEncoder, rows=4096)
 ARROW = Format("arrow", "application/vnd.apache.arrow.stream", _ArrowEncoder)
-CSV = Format("csv", "text/csv; charset=utf-8; header=present", _CsvEncoder)
-PARQUET = Format("parquet", "application/vnd.apache.parquet", _ParquetEncoder)
+NDJSON = Format(
+    "ndjson", "application/x-ndjson", _NdjsonEncoder, rows=4096, fault=lambda document: orjson.dumps({"error": document}) + b"\n"
+)
+CSV = Format("csv", "text/csv; charset=utf-8; header=present", _CsvEncoder, rows=4096)
+PARQUET = Format("parquet", "application/vnd.apache.parquet", _ParquetEncoder, slow=True)
 
 #: in the order in which one is chosen where the client leaves it to us
-FORMATS = (JSON, ARROW, CSV, PARQUET)
+FORMATS = (JSON, ARROW, CSV, PARQUET, NDJSON)
 
 
 def by_name(name: str) -> Format:
@@ -238,10 +269,14 @@ def json_samples(samples: Samples, tags: Mapping[int, Tag]) -> bytes:
     """`{"tag":…,"ts":…,"value":…,"quality":…}` for each sample, joined by commas. `tags` has the tag of every sample."""
     if len(samples) < FEW:
         return orjson.dumps(_objects(samples, tags))[1:-1]
+    return _json_rows(samples, tags, _QUALITY_OBJECTS)[:-1]
+
+
+def _json_rows(samples: Samples, tags: Mapping[int, Tag], ends: pa.Array) -> bytes:
+    """The objects of samples, each with the end that its quality has."""
     head = _of_tags(samples, tags, lambda tag: f'{{"tag":{orjson.dumps(tag.path).decode()},"ts":')
     ts = _elements(_dumped(samples.ts.view("M8[us]")))
-    lines = _joined(head, ts, _VALUE_KEY, _values(samples, tags, _JSON), _QUALITY_OBJECTS.take(pa.array(samples.quality)))
-    return lines[:-1]
+    return _joined(head, ts, _VALUE_KEY, _values(samples, tags, _JSON), ends.take(pa.array(samples.quality)))
 
 
 def _objects(samples: Samples, tags: Mapping[int, Tag]) -> list[dict[str, object]]:
@@ -268,6 +303,7 @@ _Octets = npt.NDArray[np.uint8]
 
 _VALUE_KEY = pa.scalar('"value":')
 _QUALITY_OBJECTS = pa.array([f'"quality":{quality}}},' for quality in range(256)])
+_QUALITY_LINE_OBJECTS = pa.array([f'"quality":{quality}}}\n' for quality in range(256)])
 _QUALITY_LINES = pa.array([f"{quality}\n" for quality in range(256)])
 
 _FLOAT, _INT, _BOOL, _TEXT = range(4)
