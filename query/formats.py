@@ -1,7 +1,8 @@
 """The formats in which samples leave: Arrow IPC stream, JSON, NDJSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
 
 Times are RFC 3339 in UTC in JSON, NDJSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
-a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. The text forms are put together from columns of strings, at some five times
+a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and Parquet it
+is the text. The text forms are put together from columns of strings, at some five times
 the rate of a dict for each sample and orjson.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags.
+    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags; `state=True`: for rows of their states.
 
     `rows`   so many at a time are written in some 4 ms
     `slow`   writing holds no lock of the interpreter for most of its time, and takes long: better done in a thread
@@ -55,7 +56,7 @@ class Format:
 
     name: str
     content_type: str
-    encoder: Callable[[Sequence[Tag]], Encoder]
+    encoder: Callable[..., Encoder]
     rows: int = 1 << 16
     slow: bool = False
     fault: Callable[[Mapping[str, Any]], bytes] = lambda _: b""
@@ -68,8 +69,8 @@ class Format:
 class _ArrowEncoder:
     """`tag_id int32, ts timestamp[us, UTC], value float64, quality int16[, text utf8]`, the catalogue rows in the schema's metadata."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self._schema = arrow_schema(tags)
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
+        self._schema = arrow_schema(tags, text=True if state else None)
 
     def start(self) -> bytes:
         schema: bytes = self._schema.serialize().to_pybytes()
@@ -115,8 +116,8 @@ class _Sink:
 class _ParquetEncoder:
     """The Arrow columns, zstd, in row groups of ROW_GROUP_ROWS."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self._schema = arrow_schema(tags)
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
+        self._schema = arrow_schema(tags, text=True if state else None)
         self._sink = _Sink()
         self._waiting: list[Samples] = []
         self._rows = 0
@@ -147,8 +148,9 @@ class _ParquetEncoder:
 class _JsonEncoder:
     """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`, and `"next":CURSOR` behind the samples where a next page follows."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
         self._first = True
 
     def start(self) -> bytes:
@@ -159,7 +161,7 @@ class _JsonEncoder:
             return b""
         comma = b"" if self._first else b","
         self._first = False
-        return comma + json_samples(samples, self._tags)
+        return comma + json_samples(samples, self._tags, state=self._state)
 
     def finish(self, cursor: str = "") -> bytes:
         return b'],"next":"%b"}\n' % cursor.encode() if cursor else b"]}\n"
@@ -168,18 +170,22 @@ class _JsonEncoder:
 class _CsvEncoder:
     """`tag,ts,value,quality`, RFC 4180 with newlines for line ends; every text is quoted, so that an empty one is told from none."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
 
     def start(self) -> bytes:
-        return b"tag,ts,value,quality\n"
+        return b"tag,ts,value,quality,state\n" if self._state else b"tag,ts,value,quality\n"
 
     def write(self, samples: Samples) -> bytes:
         if not len(samples):
             return b""
         tag = _of_tags(samples, self._tags, lambda tag: _csv_field(tag.path) + ",")
         ts = _elements(_without(_dumped(samples.ts.view("M8[us]")), b'"'))
-        return _joined(tag, ts, _values(samples, self._tags, _CSV), _QUALITY_LINES.take(pa.array(samples.quality)))
+        values = _values(samples, self._tags, _CSV)
+        if self._state:
+            return _joined(tag, ts, values, _QUALITY_FIELDS.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _CSV, "\n"))
+        return _joined(tag, ts, values, _QUALITY_LINES.take(pa.array(samples.quality)))
 
     def finish(self, cursor: str = "") -> bytes:
         return b""
@@ -188,16 +194,17 @@ class _CsvEncoder:
 class _NdjsonEncoder:
     """`{"tag":…,"ts":…,"value":…,"quality":…}` and a newline for each sample."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
 
     def start(self) -> bytes:
         return b""
 
     def write(self, samples: Samples) -> bytes:
         if len(samples) < FEW:
-            return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _objects(samples, self._tags))
-        return _json_rows(samples, self._tags, _QUALITY_LINE_OBJECTS)
+            return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _objects(samples, self._tags, state=self._state))
+        return _json_rows(samples, self._tags, "\n", state=self._state)
 
     def finish(self, cursor: str = "") -> bytes:
         return b""
@@ -265,25 +272,35 @@ def _media_range(text: str) -> tuple[str, float]:
     return media, weight if 0 <= weight <= 1 else 0.0
 
 
-def json_samples(samples: Samples, tags: Mapping[int, Tag]) -> bytes:
-    """`{"tag":…,"ts":…,"value":…,"quality":…}` for each sample, joined by commas. `tags` has the tag of every sample."""
+def json_samples(samples: Samples, tags: Mapping[int, Tag], *, state: bool = False) -> bytes:
+    """`{"tag":…,"ts":…,"value":…,"quality":…}`, and with states `"state":…`, for each sample, joined by commas. `tags` has the tag of every sample."""
     if len(samples) < FEW:
-        return orjson.dumps(_objects(samples, tags))[1:-1]
-    return _json_rows(samples, tags, _QUALITY_OBJECTS)[:-1]
+        return orjson.dumps(_objects(samples, tags, state=state))[1:-1]
+    return _json_rows(samples, tags, ",", state=state)[:-1]
 
 
-def _json_rows(samples: Samples, tags: Mapping[int, Tag], ends: pa.Array) -> bytes:
-    """The objects of samples, each with the end that its quality has."""
+def _json_rows(samples: Samples, tags: Mapping[int, Tag], end: Literal[",", "\n"], *, state: bool) -> bytes:
+    """The objects of samples, each with this behind it."""
     head = _of_tags(samples, tags, lambda tag: f'{{"tag":{orjson.dumps(tag.path).decode()},"ts":')
     ts = _elements(_dumped(samples.ts.view("M8[us]")))
-    return _joined(head, ts, _VALUE_KEY, _values(samples, tags, _JSON), ends.take(pa.array(samples.quality)))
+    columns = [head, ts, _VALUE_KEY, _values(samples, tags, _JSON)]
+    if state:
+        columns += [_QUALITY_STATES.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _JSON, "}" + end)]
+    else:
+        columns.append(_QUALITY_OBJECTS[end].take(pa.array(samples.quality)))
+    return _joined(*columns)
 
 
-def _objects(samples: Samples, tags: Mapping[int, Tag]) -> list[dict[str, object]]:
+def _objects(samples: Samples, tags: Mapping[int, Tag], *, state: bool) -> list[dict[str, object]]:
     times = orjson.loads(_dump(samples.ts.view("M8[us]")))
     texts = samples.text.to_pylist() if samples.text is not None else [None] * len(samples)
     columns = (samples.tag_id.tolist(), times, samples.value.tolist(), samples.quality.tolist(), texts)
     rows = ((tags[tag_id], ts, value, quality, text) for tag_id, ts, value, quality, text in zip(*columns, strict=True))
+    if state:
+        return [
+            {"tag": tag.path, "ts": ts, "value": _object(tag, value, None), "quality": quality, "state": text}
+            for tag, ts, value, quality, text in rows
+        ]
     return [{"tag": tag.path, "ts": ts, "value": _object(tag, value, text), "quality": quality} for tag, ts, value, quality, text in rows]
 
 
@@ -302,8 +319,9 @@ def _object(tag: Tag, value: float, text: str | None) -> object:
 _Octets = npt.NDArray[np.uint8]
 
 _VALUE_KEY = pa.scalar('"value":')
-_QUALITY_OBJECTS = pa.array([f'"quality":{quality}}},' for quality in range(256)])
-_QUALITY_LINE_OBJECTS = pa.array([f'"quality":{quality}}}\n' for quality in range(256)])
+_QUALITY_OBJECTS = {end: pa.array([f'"quality":{quality}}}{end}' for quality in range(256)]) for end in (",", "\n")}
+_QUALITY_STATES = pa.array([f'"quality":{quality},"state":' for quality in range(256)])
+_QUALITY_FIELDS = pa.array([f"{quality}," for quality in range(256)])
 _QUALITY_LINES = pa.array([f"{quality}\n" for quality in range(256)])
 
 _FLOAT, _INT, _BOOL, _TEXT = range(4)
@@ -399,8 +417,8 @@ def _numbers(value: npt.NDArray[np.int64] | Floats, style: _Style) -> pa.Array:
     return _elements(octets if style.missing == "null" else _without(octets, b"nul"))
 
 
-def _texts(text: pa.Array, style: _Style) -> pa.Array:
+def _texts(text: pa.Array, style: _Style, after: str = ",") -> pa.Array:
     """Texts repeat: each is escaped once for all samples that have it."""
     coded = text.dictionary_encode()
-    strings = [*(style.text(string) + "," for string in coded.dictionary.to_pylist()), style.missing + ","]
+    strings = [*(style.text(string) + after for string in coded.dictionary.to_pylist()), style.missing + after]
     return pa.array(strings, pa.string()).take(coded.indices.fill_null(len(strings) - 1))

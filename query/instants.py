@@ -55,7 +55,7 @@ _Positions = npt.NDArray[np.intp]
 
 def is_held(tag: Tag) -> bool:
     """Whether the value at an instant is that of the sample before, and not on the line to the next one."""
-    return tag.step or tag.kind in STEPPED or tag.kind == "int"
+    return tag.step or tag.kind in STEPPED
 
 
 async def read_last(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 
+from historian.query.aggregates import AGGREGATES, read_aggregates
 from historian.query.cursor import Place
 from historian.query.downsample import MinMax
 from historian.query.instants import read_bounded, read_instants, read_last
@@ -91,6 +92,8 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
             return read_last(conn, query)
         case "at" | "interpolated":
             return read_instants(conn, query)
+        case mode if mode in AGGREGATES:
+            return read_aggregates(conn, query)
         case mode:
             raise BadInput(f"mode {mode} is not there yet")
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from historian.query import formats
 from historian.query.cursor import BEGINNING, Cursor, Place, digest_of
+from historian.query.described import WITH_STATES, described
 from historian.query.interval import Interval, parse_origin, parse_zone
 from historian.query.range import read_range
 from historian.query.range_query import Bounds, Mode, RangeQuery
@@ -206,7 +207,8 @@ async def _answer(request: web.Request, services: Services, asked: _Asked, out: 
     most = services.settings.max_rows
     if query.limit is None and most is not None:
         query = replace(query, limit=most)
-    encoder = form.encoder(query.tags)
+    tags = described(query.tags, query.mode, query.bounds)
+    encoder = form.encoder(tags, state=True) if query.mode in WITH_STATES else form.encoder(tags)
     texts = {tag.tag_id for tag in query.tags if tag.kind == "text"}
     place = asked.after or BEGINNING
     more = False

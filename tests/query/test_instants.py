@@ -47,7 +47,7 @@ class Row:
         return self.quality < 64 or self.value is None
 
 
-HELD: dict[Kind, bool] = {"float": False, "int": True, "bool": True, "digital": True, "text": True}
+HELD: dict[Kind, bool] = {"float": False, "int": False, "bool": True, "digital": True, "text": True}
 
 
 def value_then(rows: list[Row], held: bool, instant: int) -> Row:
