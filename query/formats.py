@@ -1,8 +1,8 @@
 """The formats in which samples leave: Arrow IPC stream, JSON, NDJSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
 
 Times are RFC 3339 in UTC in JSON, NDJSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
-a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and Parquet it
-is the text. The text forms are put together from columns of strings, at some five times
+a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and
+Parquet it is the text. The text forms are put together from columns of strings, at some five times
 the rate of a dict for each sample and orjson.
 """
 

@@ -148,6 +148,7 @@ def _document() -> bytes:
             "ts": {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "description": "µs since 1970"}]},
             "value": {"description": "A number, true or false, text, or the name of a state; null: a bad sample"},
             "quality": {"type": "integer", "minimum": 0, "maximum": 255, "default": 192},
+            "state": {"type": ["string", "null"], "description": "In results of modes duration and transitions: the state of the row"},
         },
         "tag",
         "ts",
