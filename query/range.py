@@ -71,7 +71,11 @@ def read_range(conn: Connection, query: RangeQuery, after: Place | None = None) 
 
 
 async def _behind(conn: Connection, query: RangeQuery, after: Place) -> AsyncGenerator[Samples, None]:
+    kinds = AGGREGATES.get(query.mode)
     for part, overlaps in after.rest(query):
+        if kinds is not None and all(tag.kind not in kinds for tag in part.tags):
+            # no fault: the tags before them had their rows
+            continue
         async with aclosing(_unlimited(conn, part)) as chunks:
             async for chunk in after.behind(chunks) if overlaps else chunks:
                 yield chunk

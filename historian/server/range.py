@@ -175,7 +175,11 @@ class _Output:
 
     async def end(self) -> None:
         await self.send()
-        await self.response.write_eof()
+        try:
+            await self.response.write_eof()
+        except ConnectionError:
+            self.over = True
+            raise ClientGone("the client has closed its connection") from None
 
     def cut(self, last: bytes = b"") -> None:
         """Have the connection end in the middle of the answer, so that nobody takes a part for the whole."""
