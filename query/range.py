@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 
-from historian.query.aggregates import AGGREGATES, read_aggregates
+from historian.query.aggregates import AGGREGATES, check_kinds, read_aggregates
 from historian.query.cursor import Place
 from historian.query.downsample import MinMax
 from historian.query.instants import read_bounded, read_instants, read_last
@@ -49,6 +49,9 @@ class RangeReader(AsyncIterator[Samples]):
 
     async def _read(self, conn: Connection, query: RangeQuery, after: Place | None) -> AsyncGenerator[Samples, None]:
         left = query.limit
+        if query.mode in AGGREGATES:
+            # of the whole: what is left for a page may well be tags that the mode is not for
+            check_kinds(query)
         async with aclosing(_unlimited(conn, query) if after is None else _behind(conn, query, after)) as chunks:
             async for chunk in chunks:
                 if left is not None and len(chunk) > left:
@@ -71,11 +74,7 @@ def read_range(conn: Connection, query: RangeQuery, after: Place | None = None) 
 
 
 async def _behind(conn: Connection, query: RangeQuery, after: Place) -> AsyncGenerator[Samples, None]:
-    kinds = AGGREGATES.get(query.mode)
     for part, overlaps in after.rest(query):
-        if kinds is not None and all(tag.kind not in kinds for tag in part.tags):
-            # no fault: the tags before them had their rows
-            continue
         async with aclosing(_unlimited(conn, part)) as chunks:
             async for chunk in after.behind(chunks) if overlaps else chunks:
                 yield chunk
