@@ -7,6 +7,7 @@ import asyncio
 import os
 import platform
 import statistics
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import numpy as np
+import orjson
 import psycopg
 
 from historian.embedded import EmbeddedDatabase
@@ -73,6 +75,25 @@ async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = Fal
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@asynccontextmanager
+async def server_process(dsn: str) -> AsyncIterator[tuple[str, int]]:
+    """`historian serve` in a process of its own: its address and process id."""
+    with tempfile.TemporaryDirectory() as directory:
+        ready = Path(directory) / "ready.json"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", dsn, "--port", "0", "--ready-file", str(ready)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            while not ready.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.05)
+            yield orjson.loads(ready.read_bytes())["url"], process.pid
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 def make_tags(dsn: str, count: int) -> np.ndarray:

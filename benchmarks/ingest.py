@@ -20,8 +20,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import orjson
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import Figures, arguments, database, make_tags, plant, server
+from common import Figures, arguments, database, make_tags, plant, server, server_process
 
 from historian.client.ingest import IngestLink
 from historian.ingest.batching import Batcher
@@ -299,25 +298,6 @@ async def by_import(dsn: str, history: Samples, tags: np.ndarray) -> float:
             process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
             assert await process.wait() == 0
             return time.perf_counter() - begun
-
-
-@asynccontextmanager
-async def server_process(dsn: str) -> AsyncIterator[tuple[str, int]]:
-    """`historian serve` in a process of its own: its address and process id."""
-    with tempfile.TemporaryDirectory() as directory:
-        ready = Path(directory) / "ready.json"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", dsn, "--port", "0", "--ready-file", str(ready)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            while not ready.exists():  # noqa: ASYNC110 - another process makes it
-                await asyncio.sleep(0.05)
-            yield orjson.loads(ready.read_bytes())["url"], process.pid
-        finally:
-            process.terminate()
-            await process.wait()
 
 
 async def memory(dsn: str) -> None:

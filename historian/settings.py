@@ -66,6 +66,12 @@ class Settings(BaseSettings):
 
     #: range queries at the same time; others wait
     read_connections: Annotated[int, Field(ge=1, le=64)] = 8
+    #: of one client, range queries that wait for their turn; it is answered 429 for more
+    read_queue: Positive = 64
+    #: a range query may take so long at most, with what its client needs to take the answer
+    query_s: Seconds = 300.0
+    #: a range query may have so many rows at most; none: any number
+    max_rows: Positive | None = None
     #: backfills at the same time; others wait
     backfill_connections: Annotated[int, Field(ge=1, le=64)] = 16
     #: a client that takes nothing of its answer for so long is cut off

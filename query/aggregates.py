@@ -40,17 +40,21 @@ AGGREGATES: Final[dict[Mode, frozenset[Kind]]] = {
 }
 
 
+def check_kinds(query: RangeQuery) -> None:
+    """Raises BadInput where a mode of AGGREGATES is for none of the tags' kinds."""
+    kinds = AGGREGATES[query.mode]
+    if query.tags and query.start < query.end and all(tag.kind not in kinds for tag in query.tags):
+        first = query.tags[0]
+        raise BadInput(f"mode {query.mode} is for tags of kind {', '.join(sorted(kinds))}; {first.path} is of kind {first.kind}")
+
+
 async def read_aggregates(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
     """The rows of a mode of AGGREGATES: numeric tags first, then text tags, each ordered by (tag_id, ts), 1 to MAX_ROWS a chunk.
 
-    Raises BadInput where the mode is for none of the tags' kinds, TooLarge for too many buckets; and the driver's errors: wrap it in `translated()`.
+    Raises TooLarge for too many buckets; and the driver's errors: wrap it in `translated()`. Tags that the mode is not for have rows that tell nothing.
     """
-    kinds = AGGREGATES[query.mode]
     if query.start >= query.end or not query.tags:
         return
-    if all(tag.kind not in kinds for tag in query.tags):
-        first = query.tags[0]
-        raise BadInput(f"mode {query.mode} is for tags of kind {', '.join(sorted(kinds))}; {first.path} is of kind {first.kind}")
     # of the transaction: the same for all pieces
     now: int = await conn.fetchval("SELECT now()")
     for cells in cells_of(query):

@@ -1,8 +1,8 @@
-"""The formats in which samples leave: Arrow IPC stream, JSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
+"""The formats in which samples leave: Arrow IPC stream, JSON, NDJSON, CSV, Parquet; each an encoder that takes samples as they come and gives bytes as they are ready.
 
-Times are RFC 3339 in UTC in JSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
-a bad sample without a value has `null` in JSON and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and Parquet it
-is the text. The text forms are put together from columns of strings, at some five times
+Times are RFC 3339 in UTC in JSON, NDJSON and CSV. Values there are numbers, integers for tags of kind int and digital, `true` and `false` for bool, text for text;
+a bad sample without a value has `null` in JSON and NDJSON, and an empty field in CSV. Rows of states have the state's name in a last column, `state`; in Arrow and
+Parquet it is the text. The text forms are put together from columns of strings, at some five times
 the rate of a dict for each sample and orjson.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +40,26 @@ class Encoder(Protocol):
 
     def write(self, samples: Samples) -> bytes: ...
 
-    def finish(self) -> bytes: ...
+    def finish(self, cursor: str = "") -> bytes:
+        """`cursor` of the next page, if there is one: JSON has a place for it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags; `state=True`: for rows of their states."""
+    """One format: its name in `format=`, its media type with parameters, and what makes an encoder for samples of some tags; `state=True`: for rows of their states.
+
+    `rows`   so many at a time are written in some 4 ms
+    `slow`   writing holds no lock of the interpreter for most of its time, and takes long: better done in a thread
+    `fault`  a problem document as a row, where the format has a place for it: behind what came before a fault
+    """
 
     name: str
     content_type: str
     encoder: Callable[..., Encoder]
+    rows: int = 1 << 16
+    slow: bool = False
+    fault: Callable[[Mapping[str, Any]], bytes] = lambda _: b""
 
     @property
     def media_type(self) -> str:
@@ -70,7 +80,7 @@ class _ArrowEncoder:
         batch: bytes = samples.to_record_batch(self._schema).serialize().to_pybytes() if len(samples) else b""
         return batch
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         return _END_OF_STREAM
 
 
@@ -123,7 +133,7 @@ class _ParquetEncoder:
             self._write_group()
         return self._sink.drain()
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         if self._rows:
             self._write_group()
         self._writer.close()
@@ -136,7 +146,7 @@ class _ParquetEncoder:
 
 
 class _JsonEncoder:
-    """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`."""
+    """`{"samples":[{"tag":…,"ts":…,"value":…,"quality":…},…]}`, and `"next":CURSOR` behind the samples where a next page follows."""
 
     def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._tags = {tag.tag_id: tag for tag in tags}
@@ -153,8 +163,8 @@ class _JsonEncoder:
         self._first = False
         return comma + json_samples(samples, self._tags, state=self._state)
 
-    def finish(self) -> bytes:
-        return b"]}\n"
+    def finish(self, cursor: str = "") -> bytes:
+        return b'],"next":"%b"}\n' % cursor.encode() if cursor else b"]}\n"
 
 
 class _CsvEncoder:
@@ -177,17 +187,39 @@ class _CsvEncoder:
             return _joined(tag, ts, values, _QUALITY_FIELDS.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _CSV, "\n"))
         return _joined(tag, ts, values, _QUALITY_LINES.take(pa.array(samples.quality)))
 
-    def finish(self) -> bytes:
+    def finish(self, cursor: str = "") -> bytes:
         return b""
 
 
-JSON = Format("json", "application/json", _JsonEncoder)
+class _NdjsonEncoder:
+    """`{"tag":…,"ts":…,"value":…,"quality":…}` and a newline for each sample."""
+
+    def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
+        self._tags = {tag.tag_id: tag for tag in tags}
+        self._state = state
+
+    def start(self) -> bytes:
+        return b""
+
+    def write(self, samples: Samples) -> bytes:
+        if len(samples) < FEW:
+            return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _objects(samples, self._tags, state=self._state))
+        return _json_rows(samples, self._tags, "\n", state=self._state)
+
+    def finish(self, cursor: str = "") -> bytes:
+        return b""
+
+
+JSON = Format("json", "application/json", _JsonEncoder, rows=4096)
 ARROW = Format("arrow", "application/vnd.apache.arrow.stream", _ArrowEncoder)
-CSV = Format("csv", "text/csv; charset=utf-8; header=present", _CsvEncoder)
-PARQUET = Format("parquet", "application/vnd.apache.parquet", _ParquetEncoder)
+NDJSON = Format(
+    "ndjson", "application/x-ndjson", _NdjsonEncoder, rows=4096, fault=lambda document: orjson.dumps({"error": document}) + b"\n"
+)
+CSV = Format("csv", "text/csv; charset=utf-8; header=present", _CsvEncoder, rows=4096)
+PARQUET = Format("parquet", "application/vnd.apache.parquet", _ParquetEncoder, slow=True)
 
 #: in the order in which one is chosen where the client leaves it to us
-FORMATS = (JSON, ARROW, CSV, PARQUET)
+FORMATS = (JSON, ARROW, CSV, PARQUET, NDJSON)
 
 
 def by_name(name: str) -> Format:
@@ -244,14 +276,19 @@ def json_samples(samples: Samples, tags: Mapping[int, Tag], *, state: bool = Fal
     """`{"tag":…,"ts":…,"value":…,"quality":…}`, and with states `"state":…`, for each sample, joined by commas. `tags` has the tag of every sample."""
     if len(samples) < FEW:
         return orjson.dumps(_objects(samples, tags, state=state))[1:-1]
+    return _json_rows(samples, tags, ",", state=state)[:-1]
+
+
+def _json_rows(samples: Samples, tags: Mapping[int, Tag], end: Literal[",", "\n"], *, state: bool) -> bytes:
+    """The objects of samples, each with this behind it."""
     head = _of_tags(samples, tags, lambda tag: f'{{"tag":{orjson.dumps(tag.path).decode()},"ts":')
     ts = _elements(_dumped(samples.ts.view("M8[us]")))
     columns = [head, ts, _VALUE_KEY, _values(samples, tags, _JSON)]
     if state:
-        columns += [_QUALITY_STATES.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _JSON, "},")]
+        columns += [_QUALITY_STATES.take(pa.array(samples.quality)), _texts(samples.text_or_nulls(), _JSON, "}" + end)]
     else:
-        columns.append(_QUALITY_OBJECTS.take(pa.array(samples.quality)))
-    return _joined(*columns)[:-1]
+        columns.append(_QUALITY_OBJECTS[end].take(pa.array(samples.quality)))
+    return _joined(*columns)
 
 
 def _objects(samples: Samples, tags: Mapping[int, Tag], *, state: bool) -> list[dict[str, object]]:
@@ -282,7 +319,7 @@ def _object(tag: Tag, value: float, text: str | None) -> object:
 _Octets = npt.NDArray[np.uint8]
 
 _VALUE_KEY = pa.scalar('"value":')
-_QUALITY_OBJECTS = pa.array([f'"quality":{quality}}},' for quality in range(256)])
+_QUALITY_OBJECTS = {end: pa.array([f'"quality":{quality}}}{end}' for quality in range(256)]) for end in (",", "\n")}
 _QUALITY_STATES = pa.array([f'"quality":{quality},"state":' for quality in range(256)])
 _QUALITY_FIELDS = pa.array([f"{quality}," for quality in range(256)])
 _QUALITY_LINES = pa.array([f"{quality}\n" for quality in range(256)])

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from historian.query.aggregates import AGGREGATES, read_aggregates
+from historian.query.aggregates import AGGREGATES, check_kinds, read_aggregates
 from historian.query.auto import read_auto
+from historian.query.cursor import Place
 from historian.query.downsample import MinMax
 from historian.query.expressions.pens import CalculatedPen
 from historian.query.expressions.reading import read_pens
@@ -38,8 +39,8 @@ class RangeReader(AsyncIterator[Samples]):
     done with the connection.
     """
 
-    def __init__(self, conn: Connection, query: RangeQuery) -> None:
-        self._chunks = self._read(conn, query)
+    def __init__(self, conn: Connection, query: RangeQuery, after: Place | None) -> None:
+        self._chunks = self._read(conn, query, after)
         self.cut = False
 
     def __aiter__(self) -> RangeReader:
@@ -52,9 +53,12 @@ class RangeReader(AsyncIterator[Samples]):
         """Give up what was not taken; the query is cancelled."""
         await self._chunks.aclose()
 
-    async def _read(self, conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
+    async def _read(self, conn: Connection, query: RangeQuery, after: Place | None) -> AsyncGenerator[Samples, None]:
         left = query.limit
-        async with aclosing(_unlimited(conn, query)) as chunks:
+        if query.mode in AGGREGATES:
+            # of the whole: what is left for a page may well be tags that the mode is not for
+            check_kinds(query)
+        async with aclosing(_unlimited(conn, query) if after is None else _behind(conn, query, after)) as chunks:
             async for chunk in chunks:
                 if left is not None and len(chunk) > left:
                     self.cut = True
@@ -66,13 +70,20 @@ class RangeReader(AsyncIterator[Samples]):
                 yield chunk
 
 
-def read_range(conn: Connection, query: RangeQuery) -> RangeReader:
-    """Read a range in the transaction that is open on `conn`; its planner settings are changed until it ends.
+def read_range(conn: Connection, query: RangeQuery, after: Place | None = None) -> RangeReader:
+    """Read a range, or what of it lies behind a place, in the transaction that is open on `conn`; its planner settings are changed until it ends.
 
     Closing it before the end cancels the query, and with that fails the transaction: nothing more can be read in it. Iterating raises the driver's errors:
     wrap it in `translated()`.
     """
-    return RangeReader(conn, query)
+    return RangeReader(conn, query, after)
+
+
+async def _behind(conn: Connection, query: RangeQuery, after: Place) -> AsyncGenerator[Samples, None]:
+    for part, overlaps in after.rest(query):
+        async with aclosing(_unlimited(conn, part)) as chunks:
+            async for chunk in after.behind(chunks) if overlaps else chunks:
+                yield chunk
 
 
 def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:

@@ -38,6 +38,9 @@ Mode = Literal[
     "transitions",
 ]
 
+#: of the backfill of a stream
+StreamMode = Literal["raw", "minmax", "m4", "lttb", "auto"]
+
 Bounds = Literal["inside", "outside", "interpolated"]
 
 

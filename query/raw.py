@@ -8,9 +8,9 @@ sorted, and the first rows come at once, however many tags and partitions there 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence, Sized
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence, Sized
 from contextlib import aclosing
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from typing_extensions import Buffer
 
@@ -26,6 +26,10 @@ _Made = TypeVar("_Made", bound=Sized, covariant=True)
 # Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
 # The planner does not know the latter, and would sort a tag's samples, on disk if they are many.
 PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+
+# the first chunk is for who waits for the first byte: some rows of numbers, or bytes of texts
+_FIRST_ROWS = 512
+_FIRST_BYTES = 32 << 10
 
 # chunks that wait between the connection and who takes them
 _WAITING = 2
@@ -44,12 +48,12 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
         return
     await conn.execute(PLAN)
     for some, make in (
-        ([tag for tag in tags if tag.kind != "text"], NumericDecoder),
-        ([tag for tag in tags if tag.kind == "text"], TextDecoder),
+        ([tag for tag in tags if tag.kind != "text"], lambda: NumericDecoder(first_rows=_FIRST_ROWS)),
+        ([tag for tag in tags if tag.kind == "text"], lambda: TextDecoder(_FIRST_BYTES)),
     ):
         if not some:
             continue
-        decoder = make()
+        decoder: NumericDecoder | TextDecoder = make()
         columns = NUMERIC_SELECT if isinstance(decoder, NumericDecoder) else TEXT_SELECT
         async with aclosing(copy(conn, _sql(some, start, end, columns, limit), decoder)) as chunks:
             async for chunk in chunks:
@@ -111,7 +115,21 @@ async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGener
     finally:
         abandoned = True
         room.release()
-        await _end(copying)
+        await _whatever_happens(_end(copying))
+
+
+async def _whatever_happens(ending: Coroutine[Any, Any, None]) -> None:
+    """Come to the end of this, also where the caller is cancelled meanwhile: a connection in the middle of a COPY is of no use to anybody."""
+    task = asyncio.ensure_future(ending)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _end(copying: asyncio.Task[str]) -> None:

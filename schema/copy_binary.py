@@ -33,8 +33,9 @@ TEXT_COLUMNS = ("tag_id", "quality", "ts", "text")
 NUMERIC_SELECT = "tag_id, scale, quality, ts, mantissa, value"
 TEXT_SELECT = "tag_id, quality, ts, text"
 
-#: rows of a decoded chunk at most
-MAX_ROWS = 65_536
+#: rows of a decoded chunk at most: what has come since then waits in the socket's buffer, so that the database need not stand still while a chunk is decoded, and the
+#: columns fit into the processor's cache (1 M rows: 0.96 s, and 1.24 s in chunks of 65 536)
+MAX_ROWS = 16_384
 
 #: what asyncpg takes for a source: a buffer (but no bytes: those it takes for a path), or an asynchronous iterator of them
 Source = memoryview | AsyncIterator[memoryview]
@@ -179,25 +180,31 @@ _NUMERIC = np.dtype(
 
 
 class NumericDecoder:
-    """Decodes a COPY of NUMERIC_SELECT, in which every row has a mantissa or a value and no row has both."""
+    """Decodes a COPY of NUMERIC_SELECT, in which every row has a mantissa or a value and no row has both.
 
-    def __init__(self, max_rows: int = MAX_ROWS) -> None:
+    Chunks have `max_rows` rows; the first `first_rows`, and those that follow twice as many as the one before, so that who waits for the first need not for many.
+    """
+
+    def __init__(self, max_rows: int = MAX_ROWS, first_rows: int | None = None) -> None:
         self._header = _Header()
         self._buffer = np.empty(max_rows * _NUMERIC.itemsize, np.uint8)
         self._view = self._buffer.data
         self._filled = 0
+        self._full = min(first_rows or max_rows, max_rows) * _NUMERIC.itemsize
 
     def feed(self, data: Buffer) -> Iterator[Samples]:
-        """Take in a piece of the stream; chunks of exactly `max_rows` rows as they fill up. Raises HistorianError if the stream is damaged."""
+        """Take in a piece of the stream; chunks as they fill up. Raises HistorianError if the stream is damaged."""
         piece = self._header.strip(memoryview(data))
         while len(piece):
-            taken = min(len(piece), len(self._view) - self._filled)
+            taken = min(len(piece), self._full - self._filled)
             self._view[self._filled : self._filled + taken] = piece[:taken]
             self._filled += taken
             piece = piece[taken:]
-            if self._filled == len(self._view):
+            if self._filled == self._full:
                 self._filled = 0
-                yield self._decode(self._buffer)
+                decoded = self._decode(self._buffer[: self._full])
+                self._full = min(2 * self._full, len(self._view))
+                yield decoded
 
     def finish(self) -> Samples:
         """The rows that did not fill a chunk. Raises HistorianError if the stream is damaged or has not come to its end."""
@@ -271,12 +278,15 @@ class TextDecoder:
 
     Row starts are found for all rows at once by what every row begins with. It begins with a zero byte, which no text has, and going through the places where
     it could begin inside a row's head shows that it does not fit at any. That the rows found lie end to end is checked all the same.
+
+    The first rows are decoded when there are `first_bytes` of them, and then twice as many each time, up to some 1 MB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_bytes: int = _CHUNK_BYTES) -> None:
         self._header = _Header()
         self._buffer = bytearray()
-        self._decode_at = _CHUNK_BYTES
+        self._step = min(first_bytes, _CHUNK_BYTES)
+        self._decode_at = self._step
 
     def feed(self, data: Buffer) -> Iterator[Samples]:
         """Take in a piece of the stream; chunks of at most MAX_ROWS rows, some 1 MB each or a single row. Raises HistorianError if the stream is damaged."""
@@ -286,7 +296,8 @@ class TextDecoder:
         samples, end = self._decode(bytes(self._buffer))
         del self._buffer[:end]
         # a text of many MB is not searched again with every piece
-        self._decode_at = _CHUNK_BYTES + 2 * len(self._buffer)
+        self._step = min(2 * self._step, _CHUNK_BYTES)
+        self._decode_at = self._step + 2 * len(self._buffer)
         for start in range(0, len(samples), MAX_ROWS):
             yield samples.slice(start, min(start + MAX_ROWS, len(samples)))
 

@@ -10,6 +10,7 @@
     ├── NotFound              no such resource
     ├── Conflict              contradicts what stands: another kind, another content for the same (producer, seq)
     │   └── ProducerTaken     another worker writes under this name now
+    ├── TimeLimit             took longer than it may: ask for less at a time
     ├── Busy                  a bounded queue is full: come back after `retry_after` seconds
     ├── Unavailable           the database or server is away: come back after `retry_after` seconds
     └── SchemaError           the database's schema does not fit this program
@@ -158,6 +159,14 @@ class ProducerTaken(Conflict):
 
     problem = "producer-taken"
     title = "Producer is taken"
+
+
+class TimeLimit(HistorianError):
+    """It took longer than it may. The same request would again."""
+
+    problem = "time-limit"
+    title = "Time limit exceeded"
+    status = 504
 
 
 class Busy(HistorianError):

@@ -36,8 +36,10 @@ class TailFormat(StrEnum):
 
 class TailMode(StrEnum):
     raw = "raw"
-    minmax = "minmax"
     auto = "auto"
+    minmax = "minmax"
+    m4 = "m4"
+    lttb = "lttb"
 
 
 def tail(
@@ -45,9 +47,9 @@ def tail(
     from_: Annotated[str, typer.Option("--from", metavar="TIME", help="Begin with the samples since then; 'now': only new ones.")] = "-1m",
     to: Annotated[str | None, typer.Option(metavar="TIME", help="End there.", show_default="Ctrl-C")] = None,
     mode: Annotated[
-        TailMode, typer.Option(help="Of the past: every sample, or the extremes of --points pixels. What follows is raw.")
+        TailMode, typer.Option(help="Of the past: every sample, or what a chart of --points needs of them. What follows is raw.")
     ] = TailMode.raw,
-    points: Annotated[int, typer.Option(min=10, max=100_000, help="Points of each tag that minmax and auto aim at.")] = 2000,
+    points: Annotated[int, typer.Option(min=10, max=100_000, help="Points of each tag that charts aim at.")] = 2000,
     format_: Annotated[TailFormat, typer.Option("--format", help="json: a line a sample; arrow: an Arrow IPC stream.")] = TailFormat.lines,
     url: Url = None,
     token: Token = None,

@@ -8,7 +8,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias, Unpack
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import orjson
@@ -25,11 +25,9 @@ from historian.client.ranges import RangeOptions, Tags, names_of, range_paramete
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
 from historian.client.stream import Gap, Stream, Subscription
 from historian.client.times import Time, as_wire
+from historian.query.range_query import StreamMode
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import BadInput, BadSamples, HistorianError, NotFound, Unavailable
-
-#: of a stream's history
-StreamMode: TypeAlias = Literal["raw", "minmax", "auto"]
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _DEFINED_AT_ONCE = 5000

@@ -15,12 +15,13 @@ from typing import Any, Self, TypeVar, Unpack
 
 import pyarrow as pa
 
-from historian.client.asynchronous import AsyncClient, StreamMode
+from historian.client.asynchronous import AsyncClient
 from historian.client.columns import Data
 from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Event, Gap, Stream
 from historian.client.times import Time
+from historian.query.range_query import StreamMode
 from historian.schema.catalogue import Tag, TagDefinition
 
 Result = TypeVar("Result")

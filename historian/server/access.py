@@ -36,6 +36,14 @@ SECURITY_HEADERS = {
 }
 
 
+def client_of(request: web.Request) -> str:
+    """Who asks, to share fairly by: an address; behind a proxy on this machine the one that the proxy names."""
+    address = request.remote or ""
+    if is_loopback(address):
+        return request.headers.get("X-Forwarded-For", address).rpartition(",")[2].strip()[:60]
+    return address
+
+
 def _host_of(netloc: str) -> str:
     try:
         return (urlsplit(f"//{netloc}").hostname or "").rstrip(".").lower()

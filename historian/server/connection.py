@@ -70,6 +70,14 @@ class ConnectionHandler(RequestHandler):
         self._half_closed = True
         return True
 
+    def probe(self) -> None:
+        """Find out whether a client that has shut down its sending side is still there, by an interim answer (RFC 9110, section 15.2: a client takes any number of them).
+
+        One that is gone answers the first with a reset, at which the second, a moment later, ends the connection. Only before the answer has begun.
+        """
+        if self._half_closed and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from aiohttp import web
 
 from historian import __version__
+from historian.query.formats import FORMATS
+from historian.query.range_query import Bounds, Mode, StreamMode
 from historian.schema.catalogue import KINDS, TagDefinition
+from historian.schema.errors import (
+    BadInput,
+    BadSamples,
+    Busy,
+    Conflict,
+    Forbidden,
+    HistorianError,
+    NotAcceptable,
+    TimeLimit,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownTag,
+    UnsupportedMediaType,
+)
+from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 
 _ARROW = "application/vnd.apache.arrow.stream"
 _PARQUET = "application/vnd.apache.parquet"
-_RESULTS = {
+_RESULTS: dict[str, Any] = {
     _ARROW: {"schema": {"type": "string", "format": "binary"}},
     "application/json": {"schema": {"$ref": "#/components/schemas/Samples"}},
+    "application/x-ndjson": {"schema": {"type": "string", "description": "A Sample a line"}},
     "text/csv": {"schema": {"type": "string"}},
     _PARQUET: {"schema": {"type": "string", "format": "binary"}},
 }
+#: faults by their status: what stands in `components.responses`
+_FAULTS: dict[int, type[HistorianError]] = {
+    cls.status: cls
+    for cls in (
+        BadInput,
+        Unauthorized,
+        Forbidden,
+        UnknownTag,
+        NotAcceptable,
+        Conflict,
+        TooLarge,
+        UnsupportedMediaType,
+        BadSamples,
+        Busy,
+        Unavailable,
+        TimeLimit,
+    )
+}
+_OF_ALL = (400, 401, 403, 503)
 
 
 def _parameter(
@@ -43,23 +81,61 @@ _EXPRESSIONS = _parameter(
     many=True,
 )
 _MATCH = _parameter("match", "Tag path or UNS wildcard (site/+/line1/#)", _STRING)
-_FORMAT = _parameter("format", "Instead of Accept", {"enum": ["arrow", "json", "csv", "parquet"]})
+_FORMAT = _parameter("format", "Instead of Accept", {"enum": [form.name for form in FORMATS]})
 _MODE = _parameter(
-    "mode",
-    "raw samples; or at most `points` a tag: minmax always, auto where there are more",
-    {"enum": ["raw", "minmax", "auto"], "default": "raw"},
+    "mode", "raw samples, or what else is to be made of them: docs/query.md", {"enum": list(get_args(Mode)), "default": "raw"}
 )
-_POINTS = _parameter("points", "Of each tag", {"type": "integer", "minimum": 10, "maximum": 100_000, "default": 2000})
+_STREAM_MODE = _parameter(
+    "mode",
+    "Of the backfill: raw samples; or what a chart of `points` needs of them: docs/charts.md",
+    {"enum": list(get_args(StreamMode)), "default": "raw"},
+)
+_POINTS = _parameter("points", "Of each tag", {"type": "integer", "minimum": 10, "maximum": MAX_POINTS, "default": 2000})
+_OF_INTERVALS = [
+    _parameter(
+        "interval",
+        "Width of the buckets: 250ms, 10s, 15m, 8h, 1d, 1w, 1mo, 1y; without it one for the whole span",
+        {"type": "string", "pattern": "^[1-9][0-9]{0,8}(us|ms|s|m|h|d|w|mo|y)$"},
+    ),
+    _parameter("tz", "Time zone of the calendar, by its IANA name, with interval", {"type": "string", "default": "UTC"}),
+    _parameter(
+        "origin",
+        "When a day or a shift begins, with interval",
+        {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"},
+    ),
+]
+_OF_PAGES = [
+    _parameter(
+        "limit",
+        f"At most so many samples in all; up to {PAGE_ROWS} they are a page",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+    ),
+    _parameter("cursor", "The next page: as the answer before had it, with the same other parameters", _STRING),
+    _parameter("timeout", "Seconds that the answer may take; at most what the server is set to", {"type": "number", "exclusiveMinimum": 0}),
+]
 
 
-def _answers(text: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "200": {"description": text, "content": content},
-        "default": {
-            "description": "A fault, as an RFC 9457 problem document",
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        },
+def _answers(text: str, content: dict[str, Any], *faults: int, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What may come of an operation: its result, and faults by their statuses."""
+    result: dict[str, Any] = {"description": text, "content": content}
+    if headers is not None:
+        result["headers"] = headers
+    return {"200": result} | _faults(*faults)
+
+
+def _faults(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{_FAULTS[status].__name__}"} for status in sorted({*_OF_ALL, *statuses})}
+
+
+def _fault(cls: type[HistorianError]) -> dict[str, Any]:
+    """A fault as an RFC 9457 problem document."""
+    found: dict[str, Any] = {
+        "description": f"{cls.title}: {(cls.__doc__ or '').strip()}",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    if cls in (Busy, Unavailable):
+        found["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    return found
 
 
 def _json(name: str) -> dict[str, Any]:
@@ -78,6 +154,7 @@ def _document() -> bytes:
             "ts": {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "description": "µs since 1970"}]},
             "value": {"description": "A number, true or false, text, or the name of a state; null: a bad sample"},
             "quality": {"type": "integer", "minimum": 0, "maximum": 255, "default": 192},
+            "state": {"type": ["string", "null"], "description": "In results of modes duration and transitions: the state of the row"},
         },
         "tag",
         "ts",
@@ -142,7 +219,7 @@ def _document() -> bytes:
                         "text/csv": {"schema": {"type": "string"}},
                     },
                 },
-                "responses": _answers("Committed", _json("Receipt")),
+                "responses": _answers("Committed", _json("Receipt"), 404, 409, 413, 415, 422, 429),
             }
         },
         "/v1/range": {
@@ -151,36 +228,55 @@ def _document() -> bytes:
                 "parameters": [
                     _TAGS,
                     _EXPRESSIONS,
-                    _parameter("start", "First instant", _TIME, required=True),
+                    _parameter("start", "First instant; needed, but where there is `at`", _TIME),
                     _parameter("end", "First instant that is not asked for; now by default", _TIME),
                     _MODE,
                     _POINTS,
-                    _parameter("limit", "At most so many samples in all", {"type": "integer", "minimum": 1}),
+                    *_OF_INTERVALS,
+                    _parameter(
+                        "bounds",
+                        "raw: the samples just outside the span too, or values interpolated at its edges",
+                        {"enum": list(get_args(Bounds)), "default": "inside"},
+                    ),
+                    _parameter("at", "Instants, of modes at and interpolated; once for each", {"type": "array", "items": _TIME}, many=True),
+                    *_OF_PAGES,
                     _FORMAT,
                 ],
-                "responses": _answers("Grouped by tag, in order of time", _RESULTS),
+                "responses": _answers(
+                    "Grouped by tag, in order of time; streamed, but for a page",
+                    _RESULTS,
+                    404,
+                    406,
+                    413,
+                    429,
+                    504,
+                    headers={
+                        NEXT_HEADER: {"description": "Of a page: the cursor of the next, if there is one", "schema": _STRING},
+                        "Link": {"description": "Of a page: the address of the next, if there is one (RFC 8288)", "schema": _STRING},
+                    },
+                ),
             }
         },
         "/v1/snapshot": {
             "get": {
                 "summary": "The newest sample of every tag",
                 "parameters": [_MATCH, _FORMAT],
-                "responses": _answers("One sample a tag", _RESULTS),
+                "responses": _answers("One sample a tag", _RESULTS, 404, 406, 429),
             }
         },
         "/v1/tags": {
-            "get": {"summary": "The tag catalogue", "parameters": [_MATCH], "responses": _answers("By path", _json("Tags"))},
+            "get": {"summary": "The tag catalogue", "parameters": [_MATCH], "responses": _answers("By path", _json("Tags"), 404)},
             "put": {
                 "summary": "Make tags or change them, all or none",
                 "requestBody": {"required": True, "content": _json("TagDefinitions")},
-                "responses": _answers("As they stand now", _json("Tags")),
+                "responses": _answers("As they stand now", _json("Tags"), 409, 413),
             },
         },
         "/v1/producers/{name}": {
             "get": {
                 "summary": "Which batches of a producer are on disk",
                 "parameters": [_parameter("name", "The producer", _STRING, required=True, where="path")],
-                "responses": _answers("Inclusive ranges of seqs", _json("Producer")),
+                "responses": _answers("Inclusive ranges of seqs", _json("Producer"), 404, 429),
             }
         },
         "/v1/stream": {
@@ -191,17 +287,18 @@ def _document() -> bytes:
                     _EXPRESSIONS,
                     _parameter("from", "Start of the backfill; none: live only", _TIME),
                     _parameter("to", "End of the stream; none: never", _TIME),
-                    _MODE,
+                    _STREAM_MODE,
                     _POINTS,
                     _parameter("cursor", "Go on behind this place", {"type": "integer", "minimum": 0}),
                 ],
-                "responses": _answers("Without upgrade", {_ARROW: _RESULTS[_ARROW]}) | {"101": {"description": "The stream protocol"}},
+                "responses": _answers("Without upgrade", {_ARROW: _RESULTS[_ARROW]}, 404, 429)
+                | {"101": {"description": "The stream protocol"}},
             }
         },
         "/v1/ingest": {
             "get": {
                 "summary": "Batches in, acknowledgements out, many under way at once: a WebSocket (docs/protocol.md)",
-                "responses": {"101": {"description": "The ingest protocol"}, "default": _answers("", {})["default"]},
+                "responses": {"101": {"description": "The ingest protocol"}} | _faults(429),
             }
         },
         "/healthz": {"get": {"summary": "The process lives", "responses": _answers("Yes", {"application/json": {}})}},
@@ -215,9 +312,16 @@ def _document() -> bytes:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "responses": {cls.__name__: _fault(cls) for _, cls in sorted(_FAULTS.items())},
             "schemas": {
                 "Sample": sample,
-                "Samples": _object({"samples": {"type": "array", "items": {"$ref": "#/components/schemas/Sample"}}}, "samples"),
+                "Samples": _object(
+                    {
+                        "samples": {"type": "array", "items": {"$ref": "#/components/schemas/Sample"}},
+                        "next": {"type": "string", "description": "Of a page: the cursor of the next, if there is one"},
+                    },
+                    "samples",
+                ),
                 "Tag": tag,
                 "Tags": _object({"tags": {"type": "array", "items": {"$ref": "#/components/schemas/Tag"}}}, "tags"),
                 "TagDefinition": TagDefinition.model_json_schema(),

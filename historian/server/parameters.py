@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -32,3 +33,14 @@ def integer(text: str, name: str, lowest: int, highest: int) -> int:
     if not lowest <= number <= highest:
         raise BadInput(f"{name} is a whole number from {lowest} to {highest}, not {text[:40]!r}")
     return number
+
+
+def number(text: str, name: str, lowest: float, highest: float) -> float:
+    """A number in [lowest, highest]. Raises BadInput."""
+    try:
+        found = float(text[:40])
+    except ValueError:
+        found = math.nan
+    if not lowest <= found <= highest:
+        raise BadInput(f"{name} is a number from {lowest:g} to {highest:g}, not {text[:40]!r}")
+    return found

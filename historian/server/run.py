@@ -103,8 +103,10 @@ async def _task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _pool(dsn: str, size: int, name: str, *, stateless: bool = False) -> AsyncIterator[Pool]:
-    pool = await open_pool(dsn, size=size, name=f"historian {name}", stateless=stateless)
+async def _pool(
+    dsn: str, size: int, name: str, *, stateless: bool = False, statement_timeout_s: float | None = None
+) -> AsyncIterator[Pool]:
+    pool = await open_pool(dsn, size=size, name=f"historian {name}", stateless=stateless, statement_timeout_s=statement_timeout_s)
     try:
         yield pool
     finally:
@@ -130,7 +132,9 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         lanes = settings.write_lanes
         # the lanes of both batchers, and one each for partitions, new tags and the doorbell
         writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write", stateless=True))
-        reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read"))
+        # queries are cancelled at their time limit; the database ends what a server leaves behind that dies before
+        until = settings.query_s + 10
+        reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read", statement_timeout_s=until))
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
         # the sweep, its doorbell, the upkeep and the rollups
         upkeep = await stack.enter_async_context(_pool(dsn, 5, "upkeep"))
@@ -206,6 +210,8 @@ def _count(services: Services) -> None:
     )
     metrics.gauge("historian_bus_retained_bytes", "Bytes that the live bus retains", lambda: hub.retained_bytes)
     metrics.gauge("historian_streams", "Open stream connections", lambda: services.streams)
+    metrics.gauge("historian_range_queries", "Range queries that are being answered", lambda: services.turns.held)
+    metrics.gauge("historian_waiting_range_queries", "Range queries that wait for their turn", lambda: services.turns.waiting)
     metrics.gauge("historian_subscriptions", "Open subscriptions", lambda: len(hub))
     metrics.gauge("historian_tags", "Tags in the catalogue", lambda: len(services.catalogue))
     metrics.gauge("historian_body_bytes", "Bytes of write bodies in work", lambda: services.bodies.held)

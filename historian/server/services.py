@@ -14,16 +14,19 @@ from historian.ingest.batching import Batcher
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Connection, Pool
-from historian.schema.errors import Busy
+from historian.schema.errors import Busy, Unavailable
 from historian.schema.migrate import SchemaStatus
 from historian.server.ingests import Ingests
 from historian.server.metrics import Metrics
+from historian.server.turns import Turns
 from historian.settings import Settings
 from historian.stream.hub import Hub
 from historian.stream.sweep import Sweep
 
-#: for a connection to the database, when all are in use
-_WAIT_S = 10.0
+#: for a turn at the database, when all connections are in use
+_WAIT_S = 30.0
+#: for a connection that has to be made
+_CONNECT_S = 10.0
 
 
 class BodyBudget:
@@ -92,26 +95,32 @@ class Services:
     unpacked: BodyBudget = field(init=False)
     #: parsing makes many times a body's size in objects, and has one core at a time anyway: large bodies wait for each other
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    #: whose turn it is at the connections of `reads`
+    turns: Turns = field(init=False)
+    #: of answers that flow at the same time (historian.server.flow)
+    flowing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    #: queries put their samples into a format one after the other, a few milliseconds each, and let the streams through between
+    encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: open streams: WebSocket connections and chunked responses
     streams: int = 0
     stopping: bool = False
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Connection]:
-        """A connection of `reads`. Raises Busy if all are in use for long, Unavailable."""
-        try:
-            conn = await self.reads.acquire(timeout=_WAIT_S)
-        except TimeoutError:
-            raise Busy(
-                f"{self.settings.read_connections} queries are being answered, and no more can be; ask again in a moment", retry_after=5
-            ) from None
-        try:
-            yield conn
-        finally:
-            await self.reads.release(conn)
+    async def reading(self, who: str = "") -> AsyncIterator[Connection]:
+        """A connection of `reads`, when it is the turn of the client `who`. Raises Busy if many wait, or for long, Unavailable."""
+        async with self.turns.turn(who):
+            try:
+                conn = await self.reads.acquire(timeout=_CONNECT_S)
+            except TimeoutError:
+                raise Unavailable("the database does not answer") from None
+            try:
+                yield conn
+            finally:
+                await self.reads.release(conn)
 
     def __post_init__(self) -> None:
         self.bodies = BodyBudget(self.settings.max_bodies)
+        self.turns = Turns(self.settings.read_connections, waiting=self.settings.read_queue, patience_s=_WAIT_S)
         self.unpacked = BodyBudget(2 * self.settings.max_body)
 
 

@@ -9,14 +9,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pyarrow as pa
 from aiohttp import WSCloseCode, web
 from typing_extensions import Buffer
 
 from historian.query.expressions.pens import calculated
-from historian.query.range_query import Mode
+from historian.query.range_query import StreamMode
 from historian.query.times import format_time, parse_time
 from historian.schema.errors import BadInput, Busy, Unavailable
 from historian.schema.samples import Samples, arrow_schema
@@ -105,15 +105,15 @@ async def _request_of(request: web.Request, services: Services) -> tuple[Request
     if start is not None and end is not None and end < start:
         raise BadInput(f"to ({given['to']}) lies before from ({given['from']})")
     mode = given.get("mode", "raw")
-    if mode not in ("raw", "minmax", "auto"):
-        raise BadInput(f"mode is raw, minmax or auto, not {mode[:40]!r}")
+    if mode not in get_args(StreamMode):
+        raise BadInput(f"mode is {', '.join(get_args(StreamMode))}, not {mode[:40]!r}")
     points = integer(given.get("points", "2000"), "points", 10, 100_000)
     cursor = integer(given["cursor"], "cursor", 0, frames.MAX_CURSOR) if "cursor" in given else None
     tags = await services.catalogue.resolve(names)
     if len(tags) > messages.MAX_TAGS:
         raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a stream")
     tags += await calculated(services.catalogue, expressions)
-    return Request(tuple(tags), start, end, cast(Mode, mode), points, cursor), now
+    return Request(tuple(tags), start, end, cast(StreamMode, mode), points, cursor), now
 
 
 class _Drained(io.RawIOBase):

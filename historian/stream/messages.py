@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from historian.query.expressions.pens import MAX_PENS
 from historian.query.expressions.tokens import MAX_LENGTH
+from historian.query.range_query import StreamMode
 from historian.schema.errors import BadInput
 from historian.schema.paths import MAX_BYTES
 
@@ -32,7 +33,7 @@ class Subscribe(_Message):
     expressions: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_LENGTH + 200)]], Field(max_length=MAX_PENS)] = []
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
-    mode: Literal["raw", "minmax", "m4", "lttb", "auto"] = "raw"
+    mode: StreamMode = "raw"
     points: Annotated[int, Field(ge=10, le=100_000)] = 2000
     cursor: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
 

@@ -123,6 +123,20 @@ def test_json_is_one_document(samples: Samples, chunk: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(samples=sample_sets(), chunk=CHUNKS)
+def test_ndjson_is_a_line_a_sample(samples: Samples, chunk: int) -> None:
+    chunk = max(chunk, len(samples) // 100)
+    lines = encoded(formats.NDJSON, samples, chunk).split(b"\n")
+    assert lines.pop() == b""
+    assert [json.loads(line) for line in lines] == objects(samples)
+
+
+def test_a_page_of_json_names_the_next() -> None:
+    encoder = formats.JSON.encoder(TAGS)
+    assert json.loads(encoder.start() + encoder.finish("abc-_1")) == {"samples": [], "next": "abc-_1"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(samples=sample_sets(), chunk=CHUNKS)
 def test_csv_is_read_back_by_a_csv_reader(samples: Samples, chunk: int) -> None:
     chunk = max(chunk, len(samples) // 100)
     text = encoded(formats.CSV, samples, chunk).decode()
@@ -198,6 +212,8 @@ def test_no_samples_are_a_document_too(form: Format) -> None:
     match form.name:
         case "json":
             assert json.loads(document) == {"samples": []}
+        case "ndjson":
+            assert document == b""
         case "csv":
             assert document == b"tag,ts,value,quality\n"
         case "arrow":
@@ -233,6 +249,7 @@ def test_times_are_readable_by_others() -> None:
         ("application/json;q=0, */*", "arrow"),
         ("text/csv; charset=utf-8; q=0.9, image/png", "csv"),
         ("*/*;q=0.1, text/csv;q=0.05", "json"),
+        ("application/x-ndjson", "ndjson"),
     ],
 )
 def test_the_format_is_what_the_client_likes_best(accept: str | None, name: str) -> None:
@@ -246,6 +263,6 @@ def test_what_cannot_be_written_is_refused(accept: str) -> None:
 
 
 def test_formats_have_names() -> None:
-    assert [by_name(name).name for name in ("arrow", "json", "csv", "parquet")] == ["arrow", "json", "csv", "parquet"]
+    assert [by_name(name).name for name in ("arrow", "json", "csv", "parquet", "ndjson")] == ["arrow", "json", "csv", "parquet", "ndjson"]
     with pytest.raises(BadInput, match="xml"):
         by_name("xml")
