@@ -8,18 +8,23 @@ sorted, and the first rows come at once, however many tags and partitions there 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from typing import Protocol, TypeVar
 
+from historian.query import archive
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
 from historian.schema.samples import Samples
+from historian.schema.stored import Form, Stored, StoredNumbers, StoredTexts
+
+Columns = TypeVar("Columns", Samples, Stored)
+Decoded = TypeVar("Decoded", covariant=True)
 
 # Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
-# The planner does not know the latter, and would sort a tag's samples, on disk if they are many.
-_PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+# The planner does not know the latter, and would sort a tag's samples, on disk if they are many. So the look at the archive turns bitmap and sequential scans off.
 
 # chunks that wait between the connection and who takes them
 _WAITING = 2
@@ -29,14 +34,15 @@ _PATIENCE_S = 0.5
 
 
 async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, limit: int | None = None) -> AsyncGenerator[Samples, None]:
-    """All samples of these tags in [start, end) (µs), at most `limit`: numeric tags first, then text tags, each group ordered by (tag_id, ts), 1 to MAX_ROWS a chunk.
+    """All samples of these tags in [start, end) (µs), of database and archive as one, at most `limit`: numeric tags first, then text tags, each group ordered by
+    (tag_id, ts), 1 to MAX_ROWS a chunk.
 
     In the transaction that is open on `conn`, whose planner settings are changed until it ends. Closed before its end, it cancels the query, and with that fails the
     transaction. Raises the driver's errors: wrap it in `translated()`.
     """
     if start >= end or not tags:
         return
-    await conn.execute(_PLAN)
+    archived = await archive.look(conn, start, end)
     for some, make in (
         ([tag for tag in tags if tag.kind != "text"], NumericDecoder),
         ([tag for tag in tags if tag.kind == "text"], TextDecoder),
@@ -45,7 +51,11 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
             continue
         decoder = make()
         columns = NUMERIC_SELECT if isinstance(decoder, NumericDecoder) else TEXT_SELECT
-        async with aclosing(copy(conn, _sql(some, start, end, columns, limit), decoder)) as chunks:
+        rows = copy(conn, _select([tag.tag_id for tag in some], start, end, columns, limit), decoder)
+        form: Form = "number" if isinstance(decoder, NumericDecoder) else "text"
+        if archived.of(form):
+            rows = archive.merged(rows, archived.read(form, [tag.tag_id for tag in some], start, end), limit)
+        async with aclosing(rows) as chunks:
             async for chunk in chunks:
                 if limit is not None:
                     limit -= len(chunk)
@@ -54,9 +64,9 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
             return
 
 
-def _sql(tags: Sequence[Tag], start: int, end: int, columns: str, limit: int | None) -> str:
+def _select(tag_ids: Sequence[int], start: int, end: int, columns: str, limit: int | None) -> str:
     """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
-    ids = ",".join(str(int(tag_id)) for tag_id in sorted({tag.tag_id for tag in tags}))
+    ids = ",".join(str(int(tag_id)) for tag_id in sorted(set(tag_ids)))
     at_most = "" if limit is None else f" LIMIT {int(limit)}"
     return (
         f"SELECT s.* FROM unnest('{{{ids}}}'::int4[]) AS k (id) CROSS JOIN LATERAL ("  # noqa: S608
@@ -69,9 +79,24 @@ class _Abandoned(Exception):
     """Nobody takes what this COPY brings any more."""
 
 
-async def copy(conn: Connection, sql: str, decoder: NumericDecoder | TextDecoder) -> AsyncGenerator[Samples, None]:
+async def copy_stored(conn: Connection, form: Form, tag_ids: Sequence[int], start: int, end: int) -> AsyncGenerator[Stored, None]:
+    """What the database itself has of these tags in [start, end) (µs), as it is stored, ordered by (tag_id, ts). In the transaction that is open on `conn`."""
+    columns, decoder = (NUMERIC_SELECT, StoredNumbers()) if form == "number" else (TEXT_SELECT, StoredTexts())
+    await conn.execute("SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off")
+    async with aclosing(copy(conn, _select(tag_ids, start, end, columns, None), decoder)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+    await conn.execute("SET LOCAL enable_bitmapscan TO DEFAULT; SET LOCAL enable_seqscan TO DEFAULT")
+
+
+class _Decoder(Protocol[Decoded]):
+    def feed(self, data: bytes, /) -> Iterator[Decoded]: ...
+    def finish(self) -> Decoded: ...
+
+
+async def copy(conn: Connection, sql: str, decoder: _Decoder[Columns]) -> AsyncGenerator[Columns, None]:
     """What a COPY of this query brings, decoded. asyncpg hands its output to a callback: that runs in a task, and waits where nobody takes its chunks."""
-    arrived: asyncio.Queue[Samples | None] = asyncio.Queue()
+    arrived: asyncio.Queue[Columns | None] = asyncio.Queue()
     room = asyncio.Semaphore(_WAITING)
     abandoned = False
 
