@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     dsn: SecretStr | None = None
     data_dir: Path | None = None
 
+    #: expired raw samples go there, and are read from there (docs/archive.md): a directory, or a URI as s3://bucket/plant; none: where the database says
+    archive_dir: str | None = None
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     #: who knows it may read and write; needed off loopback

@@ -18,15 +18,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from historian.query import archive
 from historian.query.raw import copy
 from historian.query.times import EARLIEST, LATEST, format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import MAX_ROWS, NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
 from historian.schema.samples import Int64s, Samples, concat
-
-# as for the reading of raw samples
-_PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+from historian.schema.stored import Form
 
 _HOUR_US = 3_600_000_000
 # how far from the instant the first stretches end
@@ -73,7 +72,9 @@ async def first_and_last_samples(conn: Connection, tags: Sequence[Tag], edges: I
 
     For few gaps: each is two look-ups of each tag. Otherwise as `samples_before`.
     """
-    await conn.execute(_PLAN)
+    if len(edges) < 2:
+        return
+    archived = await archive.look(conn, int(edges[0]) + 1, int(edges[-1]) + 1)
     for ids, columns in (
         (sorted({tag.tag_id for tag in tags if tag.kind != "text"}), NUMERIC_SELECT),
         (sorted({tag.tag_id for tag in tags if tag.kind == "text"}), TEXT_SELECT),
@@ -82,8 +83,28 @@ async def first_and_last_samples(conn: Connection, tags: Sequence[Tag], edges: I
             sql = _gaps_sql(ids, edges[start : start + _GAPS + 1].tolist(), columns)
             decoder = NumericDecoder(min(2 * _GAPS * len(ids), MAX_ROWS)) if columns == NUMERIC_SELECT else TextDecoder()
             async with aclosing(copy(conn, sql, decoder)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+                if not archived.parts:
+                    async for chunk in chunks:
+                        yield chunk
+                    continue
+                found = concat([chunk async for chunk in chunks])
+            for low, high in pairwise(edges[start : start + _GAPS + 1].tolist()):
+                inside = found.take((found.ts > low) & (found.ts <= high))
+                inside = inside.take(np.lexsort((inside.ts, inside.tag_id)))
+                form: Form = "number" if columns == NUMERIC_SELECT else "text"
+                for newest in (False, True):
+                    one = _ends(inside, newest=newest)
+                    chunk = await archive.nearest(conn, archived, one, form, ids, low + 1, high + 1, newest=newest)
+                    if len(chunk):
+                        yield chunk
+
+
+def _ends(samples: Samples, *, newest: bool) -> Samples:
+    """The first or the last row of each tag, of samples sorted by (tag_id, ts)."""
+    if not len(samples):
+        return samples
+    starts = np.flatnonzero(np.append(True, samples.tag_id[1:] != samples.tag_id[:-1]))
+    return samples.take(np.append(starts[1:], len(samples)) - 1 if newest else starts)
 
 
 def _gaps_sql(ids: Sequence[int], edges: Sequence[int], columns: str) -> str:
@@ -110,12 +131,13 @@ class _Search:
         self._numbers = sorted({tag.tag_id for tag in tags if tag.kind != "text"})
         self._texts = sorted({tag.tag_id for tag in tags if tag.kind == "text"})
         self._found: list[Samples] = []
+        self._all: tuple[tuple[Form, list[int]], ...] = (("number", list(self._numbers)), ("text", list(self._texts)))
 
     async def within(self, start: int, end: int) -> Samples:
         # no sample lies outside these times, and not every instant outside them can be written
         start, end = max(start, EARLIEST), min(end, LATEST + 1)
-        if start < end and not self._done:
-            await self._conn.execute(_PLAN)
+        archived = await archive.look(self._conn, start, end) if start < end and not self._done else None
+        low_end, high_end = start, end
         for far in _NEAR_US:
             if start >= end or self._done:
                 break
@@ -133,6 +155,14 @@ class _Search:
             else:
                 await self._look(start, end)
         samples = concat(self._found)
+        samples = samples.take(np.argsort(samples.tag_id, kind="stable"))
+        if archived is None or not archived.parts:
+            return samples
+        nearest = []
+        for form, ids in self._all:
+            of_form = samples.take(np.isin(samples.tag_id, ids))
+            nearest.append(await archive.nearest(self._conn, archived, of_form, form, ids, low_end, high_end, newest=self._newest))
+        samples = concat(nearest)
         return samples.take(np.argsort(samples.tag_id, kind="stable"))
 
     @property

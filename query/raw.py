@@ -14,17 +14,19 @@ from typing import Any, Protocol, TypeVar
 
 from typing_extensions import Buffer
 
+from historian.query import archive
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
 from historian.schema.samples import Samples
+from historian.schema.stored import Form, Stored, StoredNumbers, StoredTexts
 
 Rows = TypeVar("Rows", bound=Sized)
 _Made = TypeVar("_Made", bound=Sized, covariant=True)
 
 # Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
-# The planner does not know the latter, and would sort a tag's samples, on disk if they are many.
+# The planner does not know the latter, and would sort a tag's samples, on disk if they are many. (The look at the archive does the same.)
 PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
 
 # the first chunk is for who waits for the first byte: some rows of numbers, or bytes of texts
@@ -39,14 +41,15 @@ _PATIENCE_S = 0.5
 
 
 async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, limit: int | None = None) -> AsyncGenerator[Samples, None]:
-    """All samples of these tags in [start, end) (µs), at most `limit`: numeric tags first, then text tags, each group ordered by (tag_id, ts), 1 to MAX_ROWS a chunk.
+    """All samples of these tags in [start, end) (µs), of database and archive as one, at most `limit`: numeric tags first, then text tags, each group ordered by
+    (tag_id, ts), 1 to MAX_ROWS a chunk.
 
     In the transaction that is open on `conn`, whose planner settings are changed until it ends. Closed before its end, it cancels the query, and with that fails the
     transaction. Raises the driver's errors: wrap it in `translated()`.
     """
     if start >= end or not tags:
         return
-    await conn.execute(PLAN)
+    archived = await archive.look(conn, start, end)
     for some, make in (
         ([tag for tag in tags if tag.kind != "text"], lambda: NumericDecoder(first_rows=_FIRST_ROWS)),
         ([tag for tag in tags if tag.kind == "text"], lambda: TextDecoder(_FIRST_BYTES)),
@@ -55,7 +58,11 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
             continue
         decoder: NumericDecoder | TextDecoder = make()
         columns = NUMERIC_SELECT if isinstance(decoder, NumericDecoder) else TEXT_SELECT
-        async with aclosing(copy(conn, _sql(some, start, end, columns, limit), decoder)) as chunks:
+        rows = copy(conn, _select([tag.tag_id for tag in some], start, end, columns, limit), decoder)
+        form: Form = "number" if isinstance(decoder, NumericDecoder) else "text"
+        if archived.of(form):
+            rows = archive.merged(rows, archived.read(form, [tag.tag_id for tag in some], start, end), limit)
+        async with aclosing(rows) as chunks:
             async for chunk in chunks:
                 if limit is not None:
                     limit -= len(chunk)
@@ -64,9 +71,9 @@ async def read_raw(conn: Connection, tags: Sequence[Tag], start: int, end: int, 
             return
 
 
-def _sql(tags: Sequence[Tag], start: int, end: int, columns: str, limit: int | None) -> str:
+def _select(tag_ids: Sequence[int], start: int, end: int, columns: str, limit: int | None) -> str:
     """COPY takes no parameters. What stands in the text are integers, and times made from integers."""
-    ids = ",".join(str(int(tag_id)) for tag_id in sorted({tag.tag_id for tag in tags}))
+    ids = ",".join(str(int(tag_id)) for tag_id in sorted(set(tag_ids)))
     at_most = "" if limit is None else f" LIMIT {int(limit)}"
     return (
         f"SELECT s.* FROM unnest('{{{ids}}}'::int4[]) AS k (id) CROSS JOIN LATERAL ("  # noqa: S608
@@ -85,6 +92,16 @@ class Decoder(Protocol[_Made]):
     def feed(self, data: Buffer) -> Iterator[_Made]: ...
 
     def finish(self) -> _Made: ...
+
+
+async def copy_stored(conn: Connection, form: Form, tag_ids: Sequence[int], start: int, end: int) -> AsyncGenerator[Stored, None]:
+    """What the database itself has of these tags in [start, end) (µs), as it is stored, ordered by (tag_id, ts). In the transaction that is open on `conn`."""
+    columns, decoder = (NUMERIC_SELECT, StoredNumbers()) if form == "number" else (TEXT_SELECT, StoredTexts())
+    await conn.execute(PLAN)
+    async with aclosing(copy(conn, _select(tag_ids, start, end, columns, None), decoder)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+    await conn.execute("SET LOCAL enable_bitmapscan TO DEFAULT; SET LOCAL enable_seqscan TO DEFAULT")
 
 
 async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGenerator[Rows, None]:

@@ -13,6 +13,7 @@
     ├── TimeLimit             took longer than it may: ask for less at a time
     ├── Busy                  a bounded queue is full: come back after `retry_after` seconds
     ├── Unavailable           the database or server is away: come back after `retry_after` seconds
+    ├── ArchiveFault          a file of the archive is missing or damaged: it is named
     └── SchemaError           the database's schema does not fit this program
 
 Each class has a stable problem type (RFC 9457) and the HTTP status that it becomes.
@@ -191,6 +192,14 @@ class Unavailable(HistorianError):
     def __init__(self, detail: str, retry_after: float = 2.0) -> None:
         self.retry_after = retry_after
         super().__init__(detail)
+
+
+class ArchiveFault(HistorianError):
+    """A file of the archive is missing or damaged, so that an answer would lack samples."""
+
+    problem = "archive"
+    title = "The archive cannot be read"
+    status = 503
 
 
 class SchemaError(HistorianError):

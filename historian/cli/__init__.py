@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from historian import __version__
-from historian.cli import db, demo, import_, ingest, query, serve, spool, tags, tail
+from historian.cli import archive, db, demo, import_, ingest, query, retention, serve, spool, tags, tail
 from historian.schema.errors import BadSamples, HistorianError
 
 app = typer.Typer(
@@ -50,6 +50,8 @@ app.add_typer(ingest.app, name="ingest")
 app.add_typer(spool.app, name="spool")
 app.add_typer(tags.app, name="tags")
 app.add_typer(db.app, name="db")
+app.add_typer(archive.app, name="archive")
+app.add_typer(retention.app, name="retention")
 
 
 def main() -> None:

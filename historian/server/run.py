@@ -21,6 +21,7 @@ from aiohttp import web
 from historian.ingest.batching import Batcher
 from historian.ingest.leases import Leases
 from historian.ingest.writer import Writer
+from historian.query import archive
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, open_pool
 from historian.schema.errors import BadInput, Conflict
@@ -32,6 +33,7 @@ from historian.server.maintenance import Maintenance
 from historian.server.metrics import Metrics
 from historian.server.services import Services
 from historian.settings import Settings
+from historian.storage.retention import Retention
 from historian.storage.rollups import RollupRefresh
 from historian.stream.hub import Hub
 from historian.stream.sweep import Sweep
@@ -136,8 +138,8 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         until = settings.query_s + 10
         reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read", statement_timeout_s=until))
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
-        # the sweep, its doorbell, the upkeep and the rollups
-        upkeep = await stack.enter_async_context(_pool(dsn, 5, "upkeep"))
+        # the sweep, its doorbell, the upkeep, the rollups, and retention's two
+        upkeep = await stack.enter_async_context(_pool(dsn, 7, "upkeep"))
         catalogue = Catalogue(upkeep)
         await catalogue.refresh()
         hub = Hub(retain_bytes=settings.retain)
@@ -171,6 +173,12 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
             )
             services.metrics.counter("historian_rollup_failures", "Refreshes of rollups that failed", lambda: rollups.counts.failures)
             await stack.enter_async_context(_task(rollups.run()))
+        archive.use_place(settings.archive_dir)
+        retention = Retention(upkeep, settings.archive_dir)
+        services.metrics.counter("historian_archived_samples", "Samples moved into the archive", lambda: retention.counts.archived)
+        services.metrics.counter("historian_expired_samples", "Expired samples deleted one by one", lambda: retention.counts.deleted)
+        services.metrics.counter("historian_retention_failures", "Runs of retention that failed", lambda: retention.counts.failures)
+        await stack.enter_async_context(_task(retention.run()))
         stack.push_async_callback(writer.close)
         batcher.start()
         stack.push_async_callback(batcher.close)

@@ -108,6 +108,7 @@ async def move(source: Database, target: Database, report: Report) -> Moved:
             earlier = await read_state(reading)
             if earlier is not None and earlier.finished_at is None:
                 raise Conflict(f"a move from {earlier.source_name} into {source.name} is not finished; finish that one first")
+            await _refuse_retained(reading, source.name)
             if state is not None and state.finished_at is not None:
                 return Moved(0, 0, 0, 0, 0, engine, already=True)
             return await _Move(source, reading, conn, pool, report, engine).run(identity, state)
@@ -116,6 +117,21 @@ async def move(source: Database, target: Database, report: Report) -> Moved:
         if reading is not None:
             reading.terminate()
         pool.terminate()
+
+
+async def _refuse_retained(reading: Connection, name: str) -> None:
+    """Raises Conflict where rollups stand for samples that the database does not have: the target would make its own from what is left."""
+    if await reading.fetchval("SELECT to_regclass('historian.archive_part') IS NULL"):
+        return
+    parts, lost = await reading.fetchrow(
+        "SELECT EXISTS (SELECT FROM historian.archive_part), EXISTS (SELECT FROM historian.retention_lost)"
+    )
+    if parts:
+        raise Conflict(f"{name} has samples in an archive; bring them back first, with: historian archive restore")
+    if lost:
+        raise Conflict(
+            f"{name} keeps rollups of samples that retention has removed, and a move cannot take them along: dump and restore the database instead (docs/backup.md)"
+        )
 
 
 async def _prepare(target: Database) -> str:
