@@ -24,8 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import ClientSession, web
-from conftest import Serve
-from processes import ServerProcess, command, environment, run
+from processes import Serve, ServerProcess, command, environment, run
 
 from historian.client import Client
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from conftest import Serve
-from processes import command, environment, run
+from processes import Serve, command, environment, run
 
 from historian.client import Client
 from historian.ingest.path_samples import PathSamples
