@@ -13,14 +13,18 @@ from contextlib import aclosing
 
 import numpy as np
 
+from historian.query import archive
 from historian.query.boundaries import samples_before
 from historian.query.cells import Cells
 from historian.query.raw import copy, read_raw
-from historian.query.times import format_time
+from historian.query.times import EARLIEST, format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import NUMERIC_SELECT, TEXT_SELECT, NumericDecoder, TextDecoder
 from historian.schema.samples import GOOD, UNCERTAIN, Floats, Int64s, Samples, concat
+
+# how far the archive is gone back through at first
+_STRETCH_US = 3_600_000_000
 
 # this part of the range, from either end
 _NEAR = 0.1
@@ -95,5 +99,28 @@ async def known_before(conn: Connection, tags: Sequence[Tag], instant: int) -> S
     )
     async with aclosing(copy(conn, sql, decoder)) as chunks:
         older = [chunk async for chunk in chunks]
-    samples = concat([newest.take(~bad), *older])
+    found = await _known_in_archive(conn, [tag for tag in tags if tag.tag_id in set(newest.tag_id[bad].tolist())], concat(older), instant)
+    samples = concat([newest.take(~bad), found])
     return samples.take(np.argsort(samples.tag_id, kind="stable"))
+
+
+async def _known_in_archive(conn: Connection, tags: Sequence[Tag], found: Samples, instant: int) -> Samples:
+    """The same of these tags, given what was `found` of them in the database: the archive may have newer ones. It is gone back through in stretches."""
+    parts = (await archive.look(conn, EARLIEST, instant)).of("text" if tags[0].kind == "text" else "number")
+    if not parts:
+        return found
+    lowest, high = min(part.first_ts for part in parts), min(max(part.last_ts for part in parts) + 1, instant)
+    known = dict(zip(found.tag_id.tolist(), found.ts.tolist(), strict=True))
+    width = _STRETCH_US
+    while high > lowest and (left := [tag for tag in tags if known.get(tag.tag_id, lowest) < high]):
+        low = max(high - width, lowest)
+        async with aclosing(read_raw(conn, left, low, high)) as chunks:
+            async for chunk in chunks:
+                chunk = chunk.take(chunk.quality >= UNCERTAIN)
+                last = chunk.take(np.flatnonzero(np.append(chunk.tag_id[1:] != chunk.tag_id[:-1], True))[: len(chunk)])
+                known |= dict(zip(last.tag_id.tolist(), last.ts.tolist(), strict=True))
+                found = concat([found.take(~np.isin(found.tag_id, last.tag_id)), last])
+        # of those that are known by now, nothing older is wanted
+        tags = [tag for tag in left if known.get(tag.tag_id, lowest - 1) < low]
+        high, width = low, 8 * width
+    return found
