@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 
 from historian.query.boundaries import samples_before, samples_from
-from historian.query.bucket_reader import read_buckets, with_all_qualities
+from historian.query.bucket_reader import read_buckets, unknown_buckets, with_all_qualities
 from historian.query.buckets import Buckets
 from historian.query.cells import Cells, cells_of
 from historian.query.counters import read_totals
 from historian.query.line import line_of
 from historian.query.range_query import Mode, RangeQuery
+from historian.query.rollups import lost_of
 from historian.query.states import read_durations, read_transitions
 from historian.query.texts import read_texts
 from historian.schema.catalogue import Kind
@@ -111,7 +112,8 @@ _OF_SAMPLES: Final[dict[str, Callable[[Buckets], Floats]]] = {
 
 async def _of_samples(conn: Connection, cells: Cells, mode: str) -> Samples:
     lacking = _no_sum if mode in ("avg", "sum") else None
-    buckets = await read_buckets(conn, cells.tags, cells.edges, squares=mode == "stddev", lacking=lacking)
+    lost = await lost_of(conn, cells.tags, cells.start, cells.end)
+    buckets = await read_buckets(conn, cells.tags, cells.edges, squares=mode == "stddev", lacking=lacking, lost=lost)
     # a bucket without samples has none, and that is certain
     value = np.full(len(cells), 0.0 if mode == "count" else np.nan)
     quality = np.full(len(cells), GOOD, np.int16)
@@ -119,6 +121,8 @@ async def _of_samples(conn: Connection, cells: Cells, mode: str) -> Samples:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value[at] = _OF_SAMPLES[mode](buckets)
     quality[at] = np.where(buckets.good_count == buckets.count, GOOD, UNCERTAIN)
+    if lost:
+        value[unknown_buckets(cells.tags, cells.edges, lost, raw=mode == "stddev" or cells.text)] = np.nan
     return cells.every_row(value, quality)
 
 
@@ -133,15 +137,20 @@ async def _of_line(conn: Connection, cells: Cells, mode: str, now: int) -> Sampl
     before = await samples_before(conn, cells.tags, cells.start)
     after = await samples_from(conn, cells.tags, cells.end)
     lacking = _no_good_time if mode == "percent_good" else _no_area
-    buckets = await read_buckets(conn, cells.tags, cells.edges, areas=True, lacking=lacking)
+    lost = await lost_of(conn, cells.tags, cells.start, cells.end)
+    buckets = await read_buckets(conn, cells.tags, cells.edges, areas=True, lacking=lacking, lost=lost)
     line = line_of(cells, await with_all_qualities(conn, buckets, cells.edges), before, after, now)
     with np.errstate(divide="ignore", invalid="ignore"):
         if mode == "percent_good":
             # what is all good is so to the last digit
             value = np.where(line.sure, 100.0, np.minimum(100 * line.good_s / line.elapsed_s, 100))
-            return cells.every_row(np.where(line.elapsed_s > 0, value, np.nan), np.full(len(cells), GOOD))
-        value = line.area / line.known_s if mode == "twa" else line.area
-    return cells.every_row(np.where(line.known_s > 0, value, np.nan), np.where(line.sure, GOOD, UNCERTAIN))
+            value, quality = np.where(line.elapsed_s > 0, value, np.nan), np.full(len(cells), GOOD)
+        else:
+            value = line.area / line.known_s if mode == "twa" else line.area
+            value, quality = np.where(line.known_s > 0, value, np.nan), np.where(line.sure, GOOD, UNCERTAIN)
+    if lost:
+        value[unknown_buckets(cells.tags, cells.edges, lost, raw=cells.text)] = np.nan
+    return cells.every_row(value, quality)
 
 
 def _no_area(buckets: Buckets) -> Bools:

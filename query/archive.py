@@ -161,8 +161,8 @@ async def _merged(live: AsyncGenerator[Samples, None], archived: AsyncGenerator[
     while mine is not None and other is not None:
         # up to where both are known
         until = min((int(some.tag_id[-1]), int(some.ts[-1])) for some in (mine, other))
-        n, m = _up_to(mine, *until), _up_to(other, *until)
-        for part in _cut(_joined(other.slice(0, m), mine.slice(0, n))):
+        n, m = up_to(mine, *until), up_to(other, *until)
+        for part in _cut(joined(other.slice(0, m), mine.slice(0, n))):
             yield part
         mine = mine.slice(n, len(mine)) if n < len(mine) else await anext(live, None)
         other = other.slice(m, len(other)) if m < len(other) else await _samples(archived)
@@ -179,13 +179,14 @@ async def _samples(archived: AsyncGenerator[Stored, None]) -> Samples | None:
     return found.samples() if found is not None else None
 
 
-def _up_to(samples: Samples, tag_id: int, ts: int) -> int:
+def up_to(samples: Samples, tag_id: int, ts: int) -> int:
     """How many rows, of those sorted by (tag_id, ts), are at or before this one."""
     first, past = (int(np.searchsorted(samples.tag_id, tag_id, side)) for side in ("left", "right"))
     return first + int(np.searchsorted(samples.ts[first:past], ts, "right"))
 
 
-def _joined(older: Samples, newer: Samples) -> Samples:
+def joined(older: Samples, newer: Samples) -> Samples:
+    """Both, ordered by (tag_id, ts), as one; where both have a (tag, ts), the newer one."""
     if not len(older) or not len(newer):
         return newer if len(newer) else older
     both = concat([older, newer])

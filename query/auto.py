@@ -7,6 +7,9 @@ ends inside a bucket, where a bucket is not made yet, and where its samples have
 
 A tag that turns out to have few samples comes from them after all: with `points` or fewer, whole.
 
+Where the samples have been removed for good, and rollups as fine as that with them, the next coarser level that is left is shown: of each of its buckets the first, last,
+smallest and greatest sample.
+
 Bad samples are shown of each column that has any: the first and the last sample of the column, where they are bad; else one between. What a rollup does not know of them
 are their values and qualities: they come with NaN and 0; and of other samples it knows whether they are good (192) or uncertain (64).
 """
@@ -19,10 +22,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from historian.query.archive import joined, up_to
 from historian.query.m4 import M4
 from historian.query.range_query import RangeQuery
 from historian.query.raw import PLAN, copy, read_raw
-from historian.query.rollups import LEVELS, WIDTHS, Level, Pieces, Rows, Stale, by_pieces, stored_rows, times
+from historian.query.rollups import LEVELS, WIDTHS, Level, Pieces, Rows, Stale, by_pieces, lost_of, remembered_pieces, stored_rows, times
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
@@ -130,14 +134,37 @@ async def read_auto(conn: Connection, query: RangeQuery, tags: Sequence[Tag]) ->
 async def _drawn(conn: Connection, tags: Sequence[Tag], query: RangeQuery, lo: int, hi: int) -> AsyncGenerator[Samples, None]:
     """From the samples, which all lie in [lo, hi)."""
     reducer = M4(tags, query.start, query.end, query.points, auto=True)
+    lost = await lost_of(conn, tags, lo, hi)
+    if lost:
+        await conn.execute(PLAN)
+    left = await _left(conn, remembered_pieces(tags, lost, lo, hi), lo, hi) if lost else Samples.empty()
     async with aclosing(read_raw(conn, tags, lo, hi)) as chunks:
         async for chunk in chunks:
-            kept = reducer.feed(chunk)
+            n = up_to(left, int(chunk.tag_id[-1]), int(chunk.ts[-1]))
+            kept = reducer.feed(joined(left.slice(0, n), chunk))
+            left = left.slice(n, len(left))
             if len(kept):
                 yield kept
-    kept = reducer.finish()
+    kept = concat([reducer.feed(left), reducer.finish()])
     for at in range(0, len(kept), MAX_ROWS):
         yield kept.slice(at, min(at + MAX_ROWS, len(kept)))
+
+
+async def _left(conn: Connection, grouped: Sequence[tuple[list[Tag], Pieces]], lo: int, hi: int) -> Samples:
+    """What whole buckets remember of samples in [lo, hi) that are lost, in order."""
+    coarser = [(tags, Pieces(pieces.coarser, (), {})) for tags, pieces in grouped if pieces.coarser]
+    parts: list[Samples] = []
+    async for rows in stored_rows(conn, coarser, _NUMBERS):
+        rows = rows[~np.isnan(rows["first"])]
+        tag_id, quality = rows["tag_id"].astype(np.int32), np.where(rows["counts"] & 2, UNCERTAIN, GOOD).astype(np.int16)
+        parts += [Samples(tag_id, times(rows[f"{name}_ts"]), rows[name].astype(np.float64), quality) for name in _VALUES]
+    async for rows in stored_rows(conn, coarser, _BAD_COLUMNS, " AND bad_count > 0"):
+        parts.append(_at_ends(rows))
+    found = concat(parts)
+    found = found.take((found.ts >= lo) & (found.ts < hi))
+    order = np.lexsort((found.ts, found.tag_id))
+    tag_id, ts = found.tag_id[order], found.ts[order]
+    return found.take(order[np.append(True, (tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]))] if len(order) else order)
 
 
 class _Drawing:
@@ -173,8 +200,11 @@ class _Drawing:
                         count += self._counted(chunk.tag_id, np.ones(len(chunk), np.int64))
         if some_bad:
             parts += await self._bad_ones(grouped, parts)
+        if any(pieces.coarser for _, pieces in grouped):
+            parts.append(await _left(self._conn, grouped, query.start, query.end))
         found = self._in_order(concat(parts))
         few = (count > 0) & (count <= query.points * (4 if query.end - query.start <= _SHORT_US else 1))
+        few &= ~np.isin(self._ids, [tag.tag_id for some, pieces in grouped if pieces.coarser for tag in some])
         if not few.any() or not len(found):
             return self._reduced(found)
         own, many = await self._from_samples(found, few, count)
@@ -255,15 +285,37 @@ class _Drawing:
         column = self._column(bad["tag_id"].astype(np.int32), times(bad["bucket"]))
         first = np.concatenate(([True], column[1:] != column[:-1]))
         hidden = bad[first & ~np.isin(column, shown)]
+        # in buckets of so many µs, of which the lower levels or the samples are not in the database
+        archived: list[tuple[int, Rows]] = []
         for level in reversed(LEVELS[: LEVELS.index(self._level)]):
             if not len(hidden):
                 break
-            hidden = await self._first_bad(level, hidden, _upper(level))
-            made.append(_at_ends(hidden))
-            hidden = hidden[(times(hidden["start_ts"]) < 0) & (times(hidden["end_ts"]) < 0)]
+            lower = await self._first_bad(level, hidden, _upper(level))
+            archived.append((_upper(level), self._missing(hidden, lower["tag_id"], times(lower["bucket"]), _upper(level))))
+            made.append(_at_ends(lower))
+            hidden = lower[(times(lower["start_ts"]) < 0) & (times(lower["end_ts"]) < 0)]
         if len(hidden):
             made.append(await self._first_bad_samples(hidden))
+            archived.append((WIDTHS["1m"], self._missing(hidden, made[-1].tag_id, made[-1].ts, WIDTHS["1m"])))
+        for width, missing in archived:
+            made += [await self._first_bad_read(width, missing, lo) for lo in np.unique(times(missing["bucket"])).tolist()]
         return made
+
+    def _missing(self, within: Rows, tag_id: Int32s, ts: Int64s, width: int) -> Rows:
+        """Those of the buckets, which are `width` wide, in which none of these times lie."""
+        theirs = (np.searchsorted(self._ids, within["tag_id"]) << 52) | times(within["bucket"])
+        return within[~np.isin(theirs, (np.searchsorted(self._ids, tag_id) << 52) | (ts // width * width))]
+
+    async def _first_bad_read(self, width: int, within: Rows, lo: int) -> Samples:
+        """The first bad sample, in database and archive, of each of the buckets that begin then."""
+        ids = set(within["tag_id"][times(within["bucket"]) == lo].tolist())
+        found: list[Samples] = []
+        async with aclosing(read_raw(self._conn, [tag for tag in self._tags if tag.tag_id in ids], lo, lo + width)) as chunks:
+            async for chunk in chunks:
+                found.append(chunk.take(chunk.quality < UNCERTAIN))
+                found[-1] = found[-1].take(np.unique(found[-1].tag_id, return_index=True)[1])
+        first = concat(found)
+        return first.take(np.unique(first.tag_id, return_index=True)[1])
 
     def _column(self, tag_id: Int32s, ts: Int64s) -> Int64s:
         place: Int64s = np.searchsorted(self._ids, tag_id).astype(np.int64)

@@ -1,19 +1,23 @@
 """The buckets of some tags between edges, made of as little as they can be: rollups where the edges lie on theirs, raw samples at the ends and where not.
 
 Of what is read a bucket for each tag and pair of edges is kept, however many samples there are.
+
+Where raw samples were removed for good, what levels are left are read, wherever edges lie on the buckets of the lowest of them. Of all else there nothing is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from historian.query.buckets import NO_QUALITY, Buckets, buckets_of, concat_buckets, merge_buckets, with_qualities
 from historian.query.raw import read_raw
-from historian.query.rollups import WIDTHS, Level, read_rollups
+from historian.query.rollups import LEVELS, WIDTHS, Level, Lost, read_rollups
 from historian.schema.catalogue import Tag
 from historian.schema.connection import Connection
 from historian.schema.samples import UNCERTAIN, Bools, Int64s
@@ -33,12 +37,15 @@ class Stretch:
 
 def stretches(edges: Int64s) -> list[Stretch]:
     """What to read for buckets with these edges (µs, ascending): wherever whole buckets of a level fit in between, those of the highest that does."""
+    return _cover(int(edges[0]), int(edges[-1]), _fitting(edges))
+
+
+def _fitting(edges: Int64s) -> list[Level]:
     inner = edges[1:-1]
-    fitting: list[Level] = [level for level, width in WIDTHS.items() if not (inner % width).any()]
-    return _cover(int(edges[0]), int(edges[-1]), fitting)
+    return [level for level, width in WIDTHS.items() if not (inner % width).any()]
 
 
-def _cover(start: int, end: int, levels: list[Level]) -> list[Stretch]:
+def _cover(start: int, end: int, levels: list[Level], fewest: int = _FEWEST) -> list[Stretch]:
     if start >= end:
         return []
     if not levels:
@@ -46,9 +53,41 @@ def _cover(start: int, end: int, levels: list[Level]) -> list[Stretch]:
     *lower, level = levels
     width = WIDTHS[level]
     low, high = -(-start // width) * width, end // width * width
-    if high - low < _FEWEST * width:
-        return _cover(start, end, lower)
-    return [*_cover(start, low, lower), Stretch(level, low, high), *_cover(high, end, lower)]
+    if high - low < fewest * width:
+        return _cover(start, end, lower, fewest)
+    return [*_cover(start, low, lower, fewest), Stretch(level, low, high), *_cover(high, end, lower, fewest)]
+
+
+def stretches_left(edges: Int64s, lost: Lost, *, raw: bool) -> tuple[list[Stretch], list[tuple[int, int]]]:
+    """The same for a tag of which something is lost; and the spans of which nothing is known, ascending. `raw`: levels are of no use."""
+    start, end = int(edges[0]), int(edges[-1])
+    lo, hi = max(start, lost.raw[0]), min(end, lost.raw[1])
+    if lo >= hi:
+        return [Stretch(None, start, end)] if raw else stretches(edges), []
+    fitting = [] if raw else _fitting(edges)
+    plan: list[Stretch] = _cover(start, lo, fitting)
+    unknown: list[tuple[int, int]] = []
+    # where the levels that are left are others
+    marks = sorted({lo, hi, *(mark for mark in lost.before if lo < mark < hi)})
+    for first, past in itertools.pairwise(marks):
+        left = [level for level in LEVELS if lost.level_before(level) <= first]
+        use = [level for level in left if level in fitting]
+        for stretch in _cover(first, past, use if use[:1] == left[:1] else [], 1):
+            if stretch.level is None:
+                unknown.append((stretch.start, stretch.end))
+            else:
+                plan.append(stretch)
+    return [*plan, *_cover(hi, end, fitting)], unknown
+
+
+def unknown_buckets(tags: Sequence[Tag], edges: Int64s, lost: Mapping[int, Lost], *, raw: bool = False) -> Bools:
+    """For each of these tags, and each pair of edges, whether some of the samples there were removed for good, and nothing tells of them. `raw`: as in stretches_left."""
+    found = np.zeros((len(tags), len(edges) - 1), np.bool_)
+    for n, tag in enumerate(tags):
+        if tag.tag_id in lost:
+            for start, end in stretches_left(edges, lost[tag.tag_id], raw=raw)[1]:
+                found[n, np.searchsorted(edges, start, "right") - 1 : np.searchsorted(edges, end, "left")] = True
+    return found.ravel()
 
 
 class _Collected:
@@ -80,26 +119,37 @@ async def read_buckets(
     areas: bool = False,
     squares: bool = False,
     lacking: Callable[[Buckets], Bools] | None = None,
+    lost: Mapping[int, Lost] = MappingProxyType({}),
 ) -> Buckets:
     """For each of these tags, all of text or none, a bucket [edges[i], edges[i + 1]) (µs) wherever it has samples; ordered by (tag_id, start).
 
     `areas`, `squares`: whether those columns are made. `lacking`: in which rows something is wanted that rollups do not know; their tags are read from raw
-    samples. With squares, and for text, all are.
+    samples. With squares, and for text, all are. `lost`: what was removed of which tags; where that leaves nothing to read, there may be buckets, made of what there is.
     """
     if not tags or len(edges) < 2:
         return Buckets.empty()
-    start, end = int(edges[0]), int(edges[-1])
-    if squares or tags[0].kind == "text":
-        return await _read(conn, tags, edges, [Stretch(None, start, end)], areas=areas, squares=squares)
-    plan = stretches(edges)
-    buckets = await _read(conn, tags, edges, plan, areas=areas, squares=False)
-    if lacking is None or plan == [Stretch(None, start, end)] or not (again := lacking(buckets)).any():
-        return buckets
-    ids = np.unique(buckets.tag_id[again])
-    exact = await _read(
-        conn, [tag for tag in tags if tag.tag_id in set(ids.tolist())], edges, [Stretch(None, start, end)], areas=areas, squares=False
-    )
-    return _in_order(concat_buckets([buckets.take(~np.isin(buckets.tag_id, ids)), exact]))
+    raw = squares or tags[0].kind == "text"
+    only_raw = [Stretch(None, int(edges[0]), int(edges[-1]))]
+    alike: dict[Lost | None, list[Tag]] = {}
+    for tag in tags:
+        alike.setdefault(None if raw else lost.get(tag.tag_id), []).append(tag)
+    parts: list[Buckets] = []
+    for what, some in alike.items():
+        plan = only_raw if raw else stretches(edges) if what is None else stretches_left(edges, what, raw=False)[0]
+        buckets = await _read(conn, some, edges, plan, areas=areas, squares=squares)
+        from_samples = only_raw if what is None else [_from_samples(stretch, what) for stretch in plan]
+        if lacking is not None and plan != from_samples and (again := lacking(buckets)).any():
+            ids = np.unique(buckets.tag_id[again])
+            exact = await _read(
+                conn, [tag for tag in some if tag.tag_id in set(ids.tolist())], edges, from_samples, areas=areas, squares=False
+            )
+            buckets = _in_order(concat_buckets([buckets.take(~np.isin(buckets.tag_id, ids)), exact]))
+        parts.append(buckets)
+    return parts[0] if len(parts) == 1 else _in_order(concat_buckets(parts))
+
+
+def _from_samples(stretch: Stretch, lost: Lost) -> Stretch:
+    return stretch if lost.raw[0] <= stretch.start < lost.raw[1] else Stretch(None, stretch.start, stretch.end)
 
 
 async def _read(conn: Connection, tags: Sequence[Tag], edges: Int64s, plan: Sequence[Stretch], *, areas: bool, squares: bool) -> Buckets:
@@ -117,6 +167,8 @@ async def _read(conn: Connection, tags: Sequence[Tag], edges: Int64s, plan: Sequ
         parts.append(collected.result())
     if len(parts) == 1:
         return parts[0]
+    if not parts:
+        return Buckets.empty()
     return merge_buckets(_in_order(concat_buckets(parts)), edges)
 
 

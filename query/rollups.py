@@ -2,13 +2,16 @@
 
 A stored bucket may lag behind its samples: it has not been made yet, or something in it was written late, corrected or deleted since. historian.rollup_stale says
 where, in the same snapshot. There the next lower level is read, and at last the samples themselves; so a late sample in a bucket of a day costs 23 buckets of an
-hour, five of ten minutes, nine of a minute and the samples of one.
+hour, five of ten minutes, nine of a minute and the samples of one. The same is done where the buckets of a level have been removed, as its retention has it.
+
+Where the samples have been removed for good, what buckets are left stay as they are, and there is nothing below them: see Lost.
 
 Only stored buckets are read, and no SQL aggregates: samples come by COPY and are put together in columns, at five times the rate of the database.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -39,7 +42,19 @@ _PIECES = 100
 #: [start, end), µs
 Span = tuple[int, int]
 
-_STALE = "SELECT level, tag_id, stale_from, stale_to FROM historian.rollup_stale($1, $2, $3)"
+# in one go with what is stale, so that where nothing was ever removed it costs a look at an empty table
+_STALE = """
+SELECT true AS stale, level, tag_id AS tag_id, NULL::int4[] AS tag_ids, ARRAY[stale_from, stale_to] AS instants FROM historian.rollup_stale($1, $2, $3)
+UNION ALL
+SELECT false, NULL, NULL, tag_ids, instants FROM (
+    SELECT array_agg(tag_id) AS tag_ids, ARRAY[since, before, before_1m, before_10m, before_1h, before_1d] AS instants
+    FROM historian.retention_lost WHERE tag_id = ANY ($1) AND greatest(before, before_1m, before_10m, before_1h, before_1d) > $2 GROUP BY 2
+) AS l
+"""
+_LOST = """
+SELECT array_agg(tag_id), ARRAY[since, before, before_1m, before_10m, before_1h, before_1d]
+FROM historian.retention_lost WHERE tag_id = ANY ($1) AND before > $2 AND since < $3 GROUP BY 2
+"""
 
 
 def _time(column: str) -> str:
@@ -71,33 +86,83 @@ _TIMES = frozenset(name for name in _COLUMNS if name == "start" or name.endswith
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What was removed of a tag: its raw samples for good, in a span; and of each level the buckets before an instant (µs). All of them are midnights (UTC)."""
+
+    raw: Span
+    before: tuple[int, ...]
+
+    @classmethod
+    def of_row(cls, instants: Sequence[int]) -> Lost:
+        return cls((instants[0], max(instants[0], instants[1])), tuple(instants[2:]))
+
+    def level_before(self, level: Level) -> int:
+        return self.before[LEVELS.index(level)]
+
+    def finest(self, start: int, end: int) -> list[tuple[Level | None, int, int]]:
+        """Of a span in which the samples are lost: the lowest level that is left, from where to where, ascending; None: of none is anything."""
+        found: list[tuple[Level | None, int, int]] = []
+        for level in LEVELS:
+            lo = max(start, self.level_before(level))
+            if lo < end:
+                found.append((level, lo, end))
+                end = lo
+        if start < end:
+            found.append((None, start, end))
+        return found[::-1]
+
+
+_WHOLE = Lost((0, 0), tuple(-(2**63) for _ in LEVELS))
+
+#: so new that nothing of it can have been removed: retention keeps two days at least
+_NEW_US = 86_400_000_000
+
+
+async def lost_of(conn: Connection, tags: Sequence[Tag], start: int, end: int) -> dict[int, Lost]:
+    """The tags of which raw samples in [start, end) (µs) were removed for good, as the snapshot of the open transaction has it. For a new span it costs nothing."""
+    if start > time.time_ns() // 1000 - _NEW_US:
+        return {}
+    rows = await conn.fetch(_LOST, [tag.tag_id for tag in tags], start, end)
+    return {tag_id: Lost.of_row(instants) for tag_ids, instants in rows for tag_id in tag_ids}
+
+
+@dataclass(frozen=True, slots=True)
 class Stale:
-    """Where stored buckets do not hold what their samples give, by level: of all tags, and of some."""
+    """Where stored buckets do not hold what their samples give, by level: of all tags, and of some. And what was removed, of some."""
 
     of_all: Mapping[Level, tuple[Span, ...]]
     of_tag: Mapping[int, Mapping[Level, tuple[Span, ...]]]
+    lost: Mapping[int, Lost]
 
     @classmethod
     async def of(cls, conn: Connection, tags: Sequence[Tag], start: int, end: int) -> Stale:
         """As the snapshot of the open transaction has it."""
         of_all: dict[Level, list[Span]] = {level: [] for level in LEVELS}
         of_tag: dict[int, dict[Level, list[Span]]] = {}
-        for level, tag_id, lo, hi in await conn.fetch(_STALE, [tag.tag_id for tag in tags], start, end):
+        lost: dict[int, Lost] = {}
+        for is_stale, level, tag_id, tag_ids, instants in await conn.fetch(_STALE, [tag.tag_id for tag in tags], start, end):
+            if not is_stale:
+                lost.update(dict.fromkeys(tag_ids, Lost.of_row(instants)))
+                continue
+            lo, hi = instants
             spans = of_all if tag_id is None else of_tag.setdefault(tag_id, {})
             spans.setdefault(level, []).append((max(lo, start), min(hi, end)))
         return cls(
             {level: tuple(spans) for level, spans in of_all.items()},
             {tag_id: {level: tuple(spans) for level, spans in levels.items()} for tag_id, levels in of_tag.items()},
+            lost,
         )
 
     def pieces(self, tag_id: int | None, level: Level, start: int, end: int) -> Pieces:
         """What to read for [start, end) of a tag, or of one of which nothing is known but what holds for all: buckets of `level` wherever they are exact."""
         own = self.of_tag.get(tag_id, {}) if tag_id is not None else {}
+        lost = self.lost.get(tag_id, _WHOLE) if tag_id is not None else _WHOLE
         stale: list[Span] = []
         by_level: dict[Level, list[Span]] = {}
         for at in LEVELS[: LEVELS.index(level) + 1]:
-            # what is stale in a level is so in those above
-            stale = _merged([*stale, *self.of_all.get(at, ()), *own.get(at, ())], WIDTHS[at])
+            # what is stale in a level is so in those above; but where the samples are gone, buckets stay as they are
+            new = [part for span in (*self.of_all.get(at, ()), *own.get(at, ())) for part in _cut(span, [lost.raw])[0]]
+            stale = _merged([*stale, *new], WIDTHS[at])
             by_level[at] = stale
         found: dict[Level, tuple[Span, ...]] = {}
         wanted: list[Span] = [(start, end)]
@@ -106,6 +171,8 @@ class Stale:
             whole, rest = [], []
             for lo, hi in wanted:
                 inner = (-(-lo // width) * width, hi // width * width)
+                # of what was removed there are no buckets, or some that a late sample had made again
+                inner = (max(inner[0], min(lost.level_before(at), inner[1])), inner[1])
                 if inner[0] >= inner[1]:
                     rest.append((lo, hi))
                     continue
@@ -116,15 +183,29 @@ class Stale:
             if whole:
                 found[at] = tuple(sorted(whole))
             wanted = rest
-        return Pieces(found, tuple(_merged(wanted, 1)))
+        raw = tuple(_merged(wanted, 1))
+        return Pieces(found, raw, _coarser(raw, lost))
+
+
+def _coarser(raw: Sequence[Span], lost: Lost) -> dict[Level, tuple[Span, ...]]:
+    """Where samples would be read that are lost: the whole buckets of the lowest level that is left, by level."""
+    found: dict[Level, list[Span]] = {}
+    for lo, hi in raw:
+        lo, hi = max(lo, lost.raw[0]), min(hi, lost.raw[1])
+        for level, first, past in lost.finest(lo, hi) if lo < hi else ():
+            if level is not None:
+                found.setdefault(level, []).append((first, past))
+    return {level: tuple(_merged(spans, WIDTHS[level])) for level, spans in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Disjoint spans that cover one: stored buckets by level, and where to take the samples."""
+    """Disjoint spans that cover one: stored buckets by level, and where to take the samples. `coarser`: where of those some are lost, whole buckets of levels that
+    are left, which may reach beyond the span."""
 
     stored: Mapping[Level, tuple[Span, ...]]
     raw: tuple[Span, ...]
+    coarser: Mapping[Level, tuple[Span, ...]]
 
 
 def _merged(spans: Sequence[Span], width: int) -> list[Span]:
@@ -211,9 +292,22 @@ async def _from_samples(conn: Connection, tags: Sequence[Tag], start: int, end: 
 
 def by_pieces(tags: Sequence[Tag], level: Level, stale: Stale, start: int, end: int) -> list[tuple[list[Tag], Pieces]]:
     """Tags with what to read of them; those of which the same is to be read together."""
-    common = [tag for tag in tags if tag.tag_id not in stale.of_tag]
-    groups = [(common, stale.pieces(None, level, start, end))] if common else []
+    alike: dict[Lost | None, list[Tag]] = {}
+    for tag in tags:
+        if tag.tag_id not in stale.of_tag:
+            alike.setdefault(stale.lost.get(tag.tag_id), []).append(tag)
+    groups = [(some, stale.pieces(some[0].tag_id if lost is not None else None, level, start, end)) for lost, some in alike.items()]
     return groups + [([tag], stale.pieces(tag.tag_id, level, start, end)) for tag in tags if tag.tag_id in stale.of_tag]
+
+
+def remembered_pieces(tags: Sequence[Tag], lost: Mapping[int, Lost], start: int, end: int) -> list[tuple[list[Tag], Pieces]]:
+    """The same, where nothing but samples of [start, end) is to be read, of the tags that have lost some."""
+    alike: dict[Lost, list[Tag]] = {}
+    for tag in tags:
+        if tag.tag_id in lost:
+            alike.setdefault(lost[tag.tag_id], []).append(tag)
+    raw = ((start, end),)
+    return [(some, Pieces({}, raw, _coarser(raw, what))) for what, some in alike.items()]
 
 
 Rows = npt.NDArray[np.void]

@@ -124,7 +124,7 @@ async def _refuse_retained(reading: Connection, name: str) -> None:
     if await reading.fetchval("SELECT to_regclass('historian.archive_part') IS NULL"):
         return
     parts, lost = await reading.fetchrow(
-        "SELECT EXISTS (SELECT FROM historian.archive_part), EXISTS (SELECT FROM historian.retention_lost)"
+        "SELECT EXISTS (SELECT FROM historian.archive_part), EXISTS (SELECT FROM historian.retention_lost WHERE before > '-infinity')"
     )
     if parts:
         raise Conflict(f"{name} has samples in an archive; bring them back first, with: historian archive restore")

@@ -75,10 +75,17 @@ CREATE TABLE historian.archive_hold (
     until   timestamptz NOT NULL
 );
 
--- Raw samples of a tag before this instant were removed for good: its buckets there stay as they are.
+-- What of a tag was really removed, up to when: raw samples for good in [since, before), whose buckets stay as they are (before `since` they are in the archive, from a time
+-- when the tag's group had one), and the buckets of each level. Written in the transactions that remove it, so that readers know in their snapshot where a bucket that is
+-- not there says nothing. Groups and their days may have been others then.
 CREATE TABLE historian.retention_lost (
-    tag_id int4 PRIMARY KEY,
-    before timestamptz NOT NULL
+    tag_id     int4 PRIMARY KEY,
+    since      timestamptz NOT NULL DEFAULT '-infinity',
+    before     timestamptz NOT NULL DEFAULT '-infinity',
+    before_1m  timestamptz NOT NULL DEFAULT '-infinity',
+    before_10m timestamptz NOT NULL DEFAULT '-infinity',
+    before_1h  timestamptz NOT NULL DEFAULT '-infinity',
+    before_1d  timestamptz NOT NULL DEFAULT '-infinity'
 );
 
 -- Whoever reads raw samples locks it, and whoever drops a chunk or partition locks everybody out and rewrites it: a reader whose snapshot is older than a drop
@@ -371,9 +378,10 @@ BEGIN
         DELETE FROM historian.rollup_change c USING due WHERE c.change_id = due.change_id RETURNING c.lo, c.hi, c.tag_ids
     ), wide AS (
         SELECT u.tag_id, greatest(t.lo, l.before) AS lo, least(t.hi, mark - INTERVAL '1 minute') AS hi,
-            CASE WHEN t.lo >= historian.expired_before(g.days_1m) OR g.days_1m IS NULL THEN INTERVAL '1 minute'
-                 WHEN t.lo >= historian.expired_before(g.days_10m) OR g.days_10m IS NULL THEN INTERVAL '10 minutes'
-                 WHEN t.lo >= historian.expired_before(g.days_1h) OR g.days_1h IS NULL THEN INTERVAL '1 hour'
+            -- by the days of now, or of when it was removed
+            CASE WHEN t.lo >= COALESCE(greatest(historian.expired_before(g.days_1m), l.before_1m), '-infinity') THEN INTERVAL '1 minute'
+                 WHEN t.lo >= COALESCE(greatest(historian.expired_before(g.days_10m), l.before_10m), '-infinity') THEN INTERVAL '10 minutes'
+                 WHEN t.lo >= COALESCE(greatest(historian.expired_before(g.days_1h), l.before_1h), '-infinity') THEN INTERVAL '1 hour'
                  ELSE INTERVAL '1 day' END AS width
         FROM taken t CROSS JOIN LATERAL unnest(t.tag_ids) AS u (tag_id)
         JOIN historian.tag USING (tag_id) JOIN historian.retention_group g ON g.name = historian.retention_group_of(path)
@@ -518,6 +526,14 @@ BEGIN
     END LOOP;
     DELETE FROM historian.sample s WHERE s.tag_id = ANY (tags) AND s.ts < before;
     GET DIAGNOSTICS deleted = ROW_COUNT;
+    -- what was archived once is not lost
+    INSERT INTO historian.retention_lost AS l (tag_id, since)
+        SELECT a.tag_id, max(p.hi) FROM historian.archive_part p CROSS JOIN LATERAL unnest(p.tag_ids) AS a (tag_id)
+        WHERE a.tag_id = ANY (tags) AND EXISTS (
+            SELECT FROM unnest(tags) AS t LEFT JOIN historian.retention_lost k ON k.tag_id = t WHERE k.tag_id IS NULL OR k.before = '-infinity'
+        )
+        GROUP BY a.tag_id
+        ON CONFLICT (tag_id) DO UPDATE SET since = EXCLUDED.since WHERE l.before = '-infinity';
     INSERT INTO historian.retention_lost AS l (tag_id, before) SELECT t, before FROM unnest(tags) AS t
         ON CONFLICT (tag_id) DO UPDATE SET before = greatest(l.before, EXCLUDED.before) WHERE l.before < EXCLUDED.before;
     RETURN NEXT;
@@ -534,7 +550,7 @@ DECLARE
 BEGIN
     PERFORM historian.keep_rollups();
     FOR this IN
-        SELECT least(historian.expired_before(l.days), s.horizon) AS before,
+        SELECT l.level, least(historian.expired_before(l.days), s.horizon) AS before,
 --@plain             format('historian.rollup_%s_stored', l.level) AS stored
 --@timescale             (SELECT format('%I.%I', c.materialization_hypertable_schema, c.materialization_hypertable_name) FROM timescaledb_information.continuous_aggregates c
 --@timescale              WHERE c.view_schema = 'historian' AND c.view_name = 'rollup_' || l.level) AS stored
@@ -545,6 +561,11 @@ BEGIN
         EXECUTE format('DELETE FROM %s WHERE tag_id = ANY ($1) AND bucket < $2', this.stored) USING tags, this.before;
         GET DIAGNOSTICS these = ROW_COUNT;
         total := total + these;
+        IF these > 0 THEN
+            EXECUTE format('INSERT INTO historian.retention_lost AS l (tag_id, before_%1$s) SELECT t, $2 FROM unnest($1) AS t '
+                'ON CONFLICT (tag_id) DO UPDATE SET before_%1$s = EXCLUDED.before_%1$s WHERE l.before_%1$s < EXCLUDED.before_%1$s', this.level)
+            USING tags, this.before;
+        END IF;
     END LOOP;
     RETURN total;
 END $$;

@@ -7,8 +7,9 @@ SELECT l.level, NULL::int4, greatest(l.watermark, lo), hi FROM historian.rollup_
 UNION ALL
 SELECT s.level, s.tag_id, lower(s.r), upper(s.r)
 FROM (
-    SELECT c.level, t.tag_id, unnest(range_agg(tstzrange(c.lo, c.hi + make_interval(secs => l.seconds)))) AS r
-    FROM historian.rollup_change c JOIN historian.rollup_level l ON l.level = c.level AND c.lo < l.watermark, unnest(c.tag_ids) AS t (tag_id)
+    -- what came late to minutes before the horizon waits under a name of its own
+    SELECT l.level, t.tag_id, unnest(range_agg(tstzrange(c.lo, c.hi + make_interval(secs => l.seconds)))) AS r
+    FROM historian.rollup_change c JOIN historian.rollup_level l ON l.level = CASE c.level WHEN 'late' THEN '1m' ELSE c.level END AND c.lo < l.watermark, unnest(c.tag_ids) AS t (tag_id)
     WHERE c.lo < rollup_stale.hi AND c.hi + make_interval(secs => l.seconds) > rollup_stale.lo AND t.tag_id = ANY (tags)
     GROUP BY 1, 2
 ) AS s
