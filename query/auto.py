@@ -194,10 +194,13 @@ class _Drawing:
             some_bad |= bool((rows["counts"] & 1).any())
         for some, pieces in grouped:
             for lo, hi in pieces.raw:
+                # picked as they come: all that lies behind the last refresh may be read here
+                reducer = self._reducer()
                 async with aclosing(read_raw(self._conn, some, lo, hi)) as chunks:
                     async for chunk in chunks:
-                        parts.append(chunk)
+                        parts.append(reducer.feed(chunk))
                         count += self._counted(chunk.tag_id, np.ones(len(chunk), np.int64))
+                parts.append(reducer.finish())
         if some_bad:
             parts += await self._bad_ones(grouped, parts)
         if any(pieces.coarser for _, pieces in grouped):
@@ -213,10 +216,12 @@ class _Drawing:
     def _counted(self, tag_id: Int32s, count: Int64s) -> Int64s:
         return np.bincount(np.searchsorted(self._ids, tag_id), count, len(self._ids)).astype(np.int64)
 
+    def _reducer(self) -> M4:
+        query, columns = self._query, self._columns
+        return M4(self._tags, query.start, query.end, query.points, columns=(columns.origin, columns.width))
+
     def _reduced(self, samples: Samples) -> Samples:
-        reducer = M4(
-            self._tags, self._query.start, self._query.end, self._query.points, columns=(self._columns.origin, self._columns.width)
-        )
+        reducer = self._reducer()
         return concat([reducer.feed(samples), reducer.finish()])
 
     def _in_order(self, samples: Samples) -> Samples:

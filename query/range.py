@@ -55,7 +55,7 @@ class RangeReader(AsyncIterator[Samples]):
 
     async def _read(self, conn: Connection, query: RangeQuery, after: Place | None) -> AsyncGenerator[Samples, None]:
         left = query.limit
-        if query.mode in AGGREGATES:
+        if query.mode in AGGREGATES and not any(isinstance(tag, CalculatedPen) for tag in query.tags):
             # of the whole: what is left for a page may well be tags that the mode is not for
             check_kinds(query)
         async with aclosing(_unlimited(conn, query) if after is None else _behind(conn, query, after)) as chunks:

@@ -314,6 +314,6 @@ async def test_memory_is_bounded_however_long_the_range(pool: Pool, store: Any, 
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert rows == (n if mode == "raw" else 5_000)
+    assert rows == n if mode == "raw" else 4_000 < rows <= 5_000
     # 2 M rows are 44 MB as columns, 100 MB as they come
     assert peak < 25_000_000
