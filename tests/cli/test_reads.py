@@ -146,7 +146,7 @@ def test_what_is_wrong_is_said_in_a_line(client: Client, tmp_path: Path) -> None
         (["query", "a/#", "--output", str(tmp_path / "x.xls")], "say --format", 2),
         (["query", "a/#", "--output", str(tmp_path / "nowhere" / "x.csv")], "No such file", 1),
         (["query", "a/#", "--url", "http://127.0.0.1:9"], "historian serve", 1),
-        (["query"], "Missing argument", 2),
+        (["query"], "say which tags", 2),
         (["tail", "a/nothing"], "no such tag: 'a/nothing'", 1),
         (["tail", "a/#", "--url", "http://127.0.0.1:9"], "historian serve", 1),
         (["tags", "show", "a/nothing"], "no such tag: 'a/nothing'", 1),
