@@ -276,5 +276,7 @@ async def test_memory_does_not_grow_with_the_span(pool: Pool, make_tags: Any, st
         tracemalloc.stop()
         return most
 
+    # what is made once and kept
+    await peak(n // 5)
     few = await peak(n // 5)
-    assert await peak(n) < 1.1 * few
+    assert await peak(n) < 1.25 * few
