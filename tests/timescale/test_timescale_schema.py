@@ -48,11 +48,15 @@ def test_a_chunk_takes_over_the_index_as_it_is(conn: Conn) -> None:
         assert found == [(["deduplicate_items=off"],)]
 
 
-def test_two_jobs_of_ours_look_after_chunks_and_rollups_and_no_policy_converts_samples(conn: Conn) -> None:
+def test_jobs_of_ours_look_after_chunks_retention_and_rollups_and_no_policy_converts_samples(conn: Conn) -> None:
     found = conn.execute(
         "SELECT proc_name, schedule_interval, scheduled FROM timescaledb_information.jobs WHERE proc_schema = 'historian' ORDER BY 1"
     ).fetchall()
-    assert found[:2] == [("tend_chunks", timedelta(minutes=10), True), ("tend_rollups", timedelta(minutes=1), True)]
+    assert found == [
+        ("tend_chunks", timedelta(minutes=10), True),
+        ("tend_retention", timedelta(hours=1), True),
+        ("tend_rollups", timedelta(minutes=1), True),
+    ]
     policies = conn.execute(
         "SELECT proc_name FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' AND hypertable_name = 'sample'"
     ).fetchall()
