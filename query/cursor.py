@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from historian.query.expressions.pens import MAX_PENS
 from historian.query.range_query import RangeQuery
 from historian.query.times import EARLIEST, LATEST
 from historian.schema.errors import BadInput
@@ -24,9 +25,6 @@ from historian.schema.samples import Samples
 # version, whether the tag is a text tag, tag_id, ts, taken, now, digest
 _WIRE = struct.Struct("<B?iqIq8s")
 _VERSION = 1
-
-#: calculated pens have the ids below zero
-MAX_PENS = 10_000
 
 #: modes whose rows depend on the whole span: a page of theirs begins by reading the tag again
 _WHOLE = frozenset({"auto", "minmax", "m4", "lttb"})
@@ -105,6 +103,7 @@ class Cursor:
             version, is_text, tag_id, ts, taken, now, found = _WIRE.unpack(wire)
         except (binascii.Error, struct.error, ValueError):
             raise BadInput("this is no cursor: give one as it came in the answer before, or none for the first page") from None
+        # calculated pens have the ids below zero
         if version != _VERSION or not EARLIEST <= now <= LATEST or tag_id < -MAX_PENS:
             raise BadInput("this cursor is none of this version of the historian: begin again without it")
         if found != digest:

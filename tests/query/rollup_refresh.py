@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import psycopg
 from rollup_reference import LEVELS
+from rollups_by_hand import RollupsByHand
 
 
-class Refresh:
+class Refresh(RollupsByHand):
     """The refresh of a database as a test has it: a level at a time, by hand."""
 
     def __init__(self, dsn: str) -> None:
-        self.conn = psycopg.connect(dsn, autocommit=True)
-        self.conn.execute("SET timezone = 'UTC'")
-        self.plain = self.conn.execute("SELECT to_regclass('historian.rollup_level')").fetchone() != (None,)
+        super().__init__(dsn)
         self.in_bites = (
             self.conn.execute(
                 "SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY (proargnames)"
             ).fetchone()
             is not None
         )
-        if not self.plain:
-            self.conn.execute(
-                "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' OR proc_name = 'tend_rollups'"
-            )
 
     def some(self, level: str, up_to: int) -> None:
         """On TimescaleDB a level, up to then; on plain PostgreSQL a bite, which may leave off in the middle of a level."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import asyncpg
 import numpy as np
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rollup_reference import COLUMNS, LEVELS, Row, assert_equal, expected
+from rollups_by_hand import RollupsByHand
 
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue
@@ -26,29 +26,8 @@ DAY = 86_400_000_000
 START = 1_738_281_600_000_000  # 2025-01-31: two days around the end of a month
 
 
-class Rollups:
-    """The rollups of a database, refreshed when a test says so and not by a policy."""
-
-    def __init__(self, dsn: str) -> None:
-        self.conn = psycopg.connect(dsn, autocommit=True)
-        self.conn.execute("SET timezone = 'UTC'")
-        self.plain = self.conn.execute("SELECT to_regclass('historian.rollup_level')").fetchone() != (None,)
-        if not self.plain:
-            self.conn.execute(
-                "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name LIKE 'policy_%' OR proc_name = 'tend_rollups'"
-            )
-
-    def refresh(self, up_to: int) -> None:
-        """Everything before `up_to` (µs)."""
-        at = np.datetime64(up_to, "us").astype(str) + "+00"
-        if self.plain:
-            while self.conn.execute("SELECT historian.refresh_rollups(%s::timestamptz, 500)", (at,)).fetchone() != (0,):
-                pass
-            return
-        for level, seconds in LEVELS.items():
-            width = seconds * 1_000_000
-            end = np.datetime64(up_to // width * width, "us").astype(str) + "+00"
-            self.conn.execute(f"CALL refresh_continuous_aggregate('historian.rollup_{level}', NULL, '{end}')".encode())
+class Rollups(RollupsByHand):
+    """The rollups of a database, and what they hold."""
 
     def buckets(self, level: str, tags: list[int]) -> dict[tuple[int, int], dict[str, Any]]:
         cursor = self.conn.execute(f"SELECT {COLUMNS} FROM historian.rollup_{level} WHERE tag_id = ANY(%s)".encode(), (tags,))

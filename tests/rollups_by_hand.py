@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import psycopg
-
-LEVELS = {"1m": 60, "10m": 600, "1h": 3600, "1d": 86_400}
+from rollup_reference import LEVELS
 
 
 class RollupsByHand:
+    """The rollups of a database; `conn` is a connection to it, `plain` tells its engine."""
+
     def __init__(self, dsn: str) -> None:
         self.conn = psycopg.connect(dsn, autocommit=True)
         self.conn.execute("SET timezone = 'UTC'")
