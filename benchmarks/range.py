@@ -138,7 +138,9 @@ async def bare(pool: Pool, query: RangeQuery, select: str = NUMERIC_SELECT) -> l
 
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         await conn.execute(raw._PLAN)
-        await conn.copy_from_query(raw._sql(query.tags, query.start, query.end, select, None), output=take, format="binary")
+        await conn.copy_from_query(
+            raw._select([tag.tag_id for tag in query.tags], query.start, query.end, select, None), output=take, format="binary"
+        )
     return parts
 
 
@@ -256,7 +258,13 @@ async def compare(dsn: str, rows: int, rounds: int, how: str) -> None:
 
     span = f"ts >= '{format_time(START)}' AND ts < '{format_time(end)}'"
     plain = f"SELECT tag_id, ts, value, quality FROM obvious WHERE {span} ORDER BY tag_id, ts"
-    ours = raw._sql(tags, START, end, "tag_id, ts, COALESCE(historian.decimal_value(mantissa, scale), value) AS value, quality", None)
+    ours = raw._select(
+        [tag.tag_id for tag in tags],
+        START,
+        end,
+        "tag_id, ts, COALESCE(historian.decimal_value(mantissa, scale), value) AS value, quality",
+        None,
+    )
     # the same values, as they would come if none were a decimal
     as_floats = "tag_id, 0::int2 AS scale, quality, ts, NULL::int8 AS mantissa, historian.decimal_value(mantissa, scale) AS value"
     decimals, floats = await bare(pool, query(tags)), await bare(pool, query(tags), as_floats)

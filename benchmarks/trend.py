@@ -11,13 +11,13 @@ median are of all rounds.
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from contextlib import aclosing
 
 import aiohttp
 import numpy as np
+import uvloop
 from common import SECOND, START, arguments, database, make_tags, server
 
 from historian.ingest.writer import Writer
@@ -176,7 +176,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="of each span in each round")
     given = parser.parse_args()
     with server(given.dsn) as dsn:
-        asyncio.run(measure(dsn, given.years, min(given.dense, given.years), given.sparse, given.hours, given.rounds, given.repeats))
+        # as the server does
+        uvloop.run(measure(dsn, given.years, min(given.dense, given.years), given.sparse, given.hours, given.rounds, given.repeats))
 
 
 if __name__ == "__main__":

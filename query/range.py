@@ -103,10 +103,8 @@ def _unlimited(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, N
             return read_last(conn, query)
         case "at" | "interpolated":
             return read_instants(conn, query)
-        case mode if mode in AGGREGATES:
+        case _:
             return read_aggregates(conn, query)
-        case mode:
-            raise BadInput(f"mode {mode} is not there yet")
 
 
 async def _with_pens(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:

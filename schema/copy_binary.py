@@ -254,19 +254,20 @@ class FixedRows:
         """Take in a piece of the stream. Raises HistorianError if the stream is damaged."""
         self._buffer += self._header.strip(memoryview(data))
         while len(self._buffer) >= self._full + len(_TRAILER):
-            chunk = bytes(self._buffer[: self._full])
-            del self._buffer[: self._full]
-            yield self._decode(chunk)
+            rest = self._buffer[self._full :]
+            yield self._decode(self._buffer, self._full)
+            self._buffer = rest
 
     def finish(self) -> npt.NDArray[np.void]:
         """The last rows. Raises HistorianError if the stream is damaged or has not come to its end."""
         end = len(self._buffer) - len(_TRAILER)
         if not self._header.complete or end < 0 or end % self._row.itemsize or self._buffer[end:] != _TRAILER:
             raise _damaged("ended too early")
-        return self._decode(bytes(self._buffer[:end]))
+        return self._decode(self._buffer, end)
 
-    def _decode(self, data: bytes) -> npt.NDArray[np.void]:
-        rows = np.frombuffer(data, self._row)
+    def _decode(self, data: bytearray, end: int) -> npt.NDArray[np.void]:
+        """The rows before `end`. They keep the buffer, which must not be changed any more."""
+        rows = np.frombuffer(data, self._row, end // self._row.itemsize)
         # a NULL, or another length, shifts all that follows
         if not ((rows["n"] == self._columns).all() and (rows[self._last] == self._row[self._last[:-5]].itemsize).all()):
             raise _damaged("has a NULL, or a column of another length, where there is none")

@@ -16,6 +16,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -34,6 +35,8 @@ _CONNECT_S = 10.0
 _PING_S = 20.0
 #: acknowledgements, and problems that name many rows
 _MAX_ANSWER = 4 << 20
+#: what servers and proxies take as an address begins to differ at 8 kB
+_LONGEST_QUERY = 4000
 
 Answer = TypeVar("Answer")
 Parameters = Sequence[tuple[str, str | int]]
@@ -103,11 +106,15 @@ class Http:
     async def opened(
         self, path: str, *, params: Parameters = (), headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer to GET, whose body is still to be read; once it is open nothing is tried again."""
+        """A good answer, whose body is still to be read, to GET, or to POST where the parameters are too many for an address; once it is open nothing is tried again."""
+        method, body = "GET", None
+        if len(form := urlencode([(name, str(value)) for name, value in params]).encode()) > _LONGEST_QUERY:
+            method, body, params = "POST", form, ()
+            headers = {**(headers or {}), "Content-Type": "application/x-www-form-urlencoded"}
 
         async def once() -> aiohttp.ClientResponse:
             async with self.translated():
-                return await self._send("GET", path, params, None, headers)
+                return await self._send(method, path, params, body, headers)
 
         # what the caller does with it is none of ours: its own OSError must not look like a lost connection
         async with await self._patiently(once) as response:

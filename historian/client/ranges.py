@@ -49,6 +49,8 @@ class RangeOptions(TypedDict, total=False):
     expressions: Sequence[str]
     #: so many rows at most, in all
     limit: int | None
+    #: seconds that the answer may take; none: as long as the server lets it
+    timeout: float | None
 
 
 def names_of(tags: Tags) -> list[str]:
@@ -90,6 +92,7 @@ def _parameters(
     at: Time | Iterable[Time] | None = None,
     expressions: Sequence[str] = (),
     limit: int | None = None,
+    timeout: float | None = None,
 ) -> list[tuple[str, str | int]]:
     params: list[tuple[str, str | int]] = [*(("tag", name) for name in names), *(("expr", expression) for expression in expressions)]
     instants = _instants(at)
@@ -107,7 +110,11 @@ def _parameters(
     if bounds != "inside":
         params.append(("bounds", bounds))
     params += [("at", instant) for instant in instants]
-    return params if limit is None else [*params, ("limit", limit)]
+    if limit is not None:
+        params.append(("limit", limit))
+    if timeout is not None:
+        params.append(("timeout", str(timeout)))
+    return params
 
 
 def _instants(at: Time | Iterable[Time] | None) -> list[int | str]:

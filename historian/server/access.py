@@ -128,7 +128,7 @@ def _cors(request: web.Request, settings: Settings) -> dict[str, str]:
         "Vary": "Origin",
         "Access-Control-Allow-Methods": "GET, PUT, POST",
         "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, Historian-Producer, Historian-Seq",
-        "Access-Control-Expose-Headers": "Historian-Replayed, Retry-After",
+        "Access-Control-Expose-Headers": "Historian-Next, Historian-Replayed, Link, Retry-After",
     }
 
 

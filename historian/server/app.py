@@ -24,6 +24,7 @@ def make_app(services: Services) -> web.Application:
         [
             web.post("/v1/write", write.write),
             web.get("/v1/range", range.get_range),
+            web.post("/v1/range", range.get_range),
             web.get("/v1/snapshot", snapshot.get_snapshot),
             web.get("/v1/tags", tags.get_tags),
             web.put("/v1/tags", tags.put_tags),

@@ -27,6 +27,7 @@ from historian.schema.errors import (
     UnknownTag,
     UnsupportedMediaType,
 )
+from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 
 _ARROW = "application/vnd.apache.arrow.stream"
@@ -113,6 +114,13 @@ _OF_PAGES = [
     _parameter("cursor", "The next page: as the answer before had it, with the same other parameters", _STRING),
     _parameter("timeout", "Seconds that the answer may take; at most what the server is set to", {"type": "number", "exclusiveMinimum": 0}),
 ]
+
+
+def _form(parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    """Parameters of an address as the fields of a form."""
+    fields = {found["name"]: found["schema"] | {"description": found["description"]} for found in parameters}
+    lists = {name: {"style": "form", "explode": True} for name, schema in fields.items() if schema.get("type") == "array"}
+    return {"schema": {"type": "object", "properties": fields, "additionalProperties": False}, "encoding": lists}
 
 
 def _answers(text: str, content: dict[str, Any], *faults: int, headers: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -206,6 +214,26 @@ def _document() -> bytes:
     )
     producer = _parameter("Historian-Producer", "Who numbers these batches (percent-encoded UTF-8)", _STRING, where="header")
     seq = _parameter("Historian-Seq", "The batch's number: sent again, it counts once", {"type": "integer", "minimum": 0}, where="header")
+    asked = [
+        _TAGS,
+        _EXPRESSIONS,
+        _parameter("start", "First instant; needed, but where there is `at`", _TIME),
+        _parameter("end", "First instant that is not asked for; now by default", _TIME),
+        _MODE,
+        _POINTS,
+        *_OF_INTERVALS,
+        _parameter(
+            "bounds",
+            "raw: the samples just outside the span too, or values interpolated at its edges",
+            {"enum": list(get_args(Bounds)), "default": "inside"},
+        ),
+        _parameter("at", "Instants, of modes at and interpolated; once for each", {"type": "array", "items": _TIME}, many=True),
+        *_OF_PAGES,
+        _FORMAT,
+    ]
+    next_page: dict[str, Any] = {NEXT_HEADER: {"description": "Of a page: the cursor of the next, if there is one", "schema": _STRING}}
+    link: dict[str, Any] = {"Link": {"description": "Of a page: the address of the next, if there is one (RFC 8288)", "schema": _STRING}}
+    streamed = "Grouped by tag, in order of time; streamed, but for a page"
     paths = {
         "/v1/write": {
             "post": {
@@ -225,37 +253,14 @@ def _document() -> bytes:
         "/v1/range": {
             "get": {
                 "summary": "Samples of some tags in [start, end)",
-                "parameters": [
-                    _TAGS,
-                    _EXPRESSIONS,
-                    _parameter("start", "First instant; needed, but where there is `at`", _TIME),
-                    _parameter("end", "First instant that is not asked for; now by default", _TIME),
-                    _MODE,
-                    _POINTS,
-                    *_OF_INTERVALS,
-                    _parameter(
-                        "bounds",
-                        "raw: the samples just outside the span too, or values interpolated at its edges",
-                        {"enum": list(get_args(Bounds)), "default": "inside"},
-                    ),
-                    _parameter("at", "Instants, of modes at and interpolated; once for each", {"type": "array", "items": _TIME}, many=True),
-                    *_OF_PAGES,
-                    _FORMAT,
-                ],
-                "responses": _answers(
-                    "Grouped by tag, in order of time; streamed, but for a page",
-                    _RESULTS,
-                    404,
-                    406,
-                    413,
-                    429,
-                    504,
-                    headers={
-                        NEXT_HEADER: {"description": "Of a page: the cursor of the next, if there is one", "schema": _STRING},
-                        "Link": {"description": "Of a page: the address of the next, if there is one (RFC 8288)", "schema": _STRING},
-                    },
-                ),
-            }
+                "parameters": asked,
+                "responses": _answers(streamed, _RESULTS, 404, 406, 413, 429, 504, headers=next_page | link),
+            },
+            "post": {
+                "summary": "The same, with the parameters in a form: an address with many tags would be too long",
+                "requestBody": {"required": True, "content": {FORM: _form(asked)}},
+                "responses": _answers(streamed, _RESULTS, 404, 406, 413, 415, 429, 504, headers=next_page),
+            },
         },
         "/v1/snapshot": {
             "get": {

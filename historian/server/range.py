@@ -1,4 +1,4 @@
-"""GET /v1/range: samples or buckets of some tags between two instants, streamed as they are read, or a page of them."""
+"""GET or POST /v1/range: samples or buckets of some tags between two instants, streamed as they are read, or a page of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from historian.schema.samples import Samples
 from historian.server.access import client_of
 from historian.server.attendance import ClientGone, attended
 from historian.server.flow import Flow
-from historian.server.parameters import integer, number, parameters
+from historian.server.parameters import given_in, integer, number, parameters
 from historian.server.problems import as_problem
 from historian.server.services import SERVICES, Services
 
@@ -75,9 +75,10 @@ class _Asked:
 
 
 async def _asked(request: web.Request, services: Services) -> _Asked:
-    given = parameters(request, one=_ONE, many=("tag", "expr", "at"))
-    names = request.query.getall("tag", [])
-    expressions = request.query.getall("expr", [])
+    fields = await given_in(request)
+    given = parameters(fields, one=_ONE, many=("tag", "expr", "at"))
+    names = fields.getall("tag", [])
+    expressions = fields.getall("expr", [])
     if not names and not expressions:
         raise BadInput(
             "no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed, and expressions as in expr=a/b * 2"
@@ -89,13 +90,13 @@ async def _asked(request: web.Request, services: Services) -> _Asked:
             f"limit is {limit}, and a query may have {settings.max_rows} rows on this server: page with a smaller limit and cursor"
         )
     timeout_s = number(given["timeout"], "timeout", 0.001, settings.query_s) if "timeout" in given else settings.query_s
-    digest = digest_of((name, value) for name, value in request.query.items() if name not in _OF_A_PAGE)
+    digest = digest_of((name, value) for name, value in fields.items() if name not in _OF_A_PAGE)
     cursor = Cursor.decode(given["cursor"], digest) if "cursor" in given else None
     if cursor is not None and (limit is None or limit > PAGE_ROWS):
         raise BadInput(f"a cursor goes with a limit of at most {PAGE_ROWS}: so many rows are a page")
     now = time.time_ns() // 1000 if cursor is None else cursor.now
     mode = _one_of(given.get("mode", "raw"), "mode", get_args(Mode))
-    at = tuple(sorted({parse_time(text, now) for text in request.query.getall("at", [])}))
+    at = tuple(sorted({parse_time(text, now) for text in fields.getall("at", [])}))
     if len(at) > MAX_POINTS:
         raise TooLarge(f"{len(at)} instants; at most {MAX_POINTS} a query")
     if mode == "at" and not at:
@@ -249,7 +250,7 @@ async def _answer(request: web.Request, services: Services, asked: _Asked, out: 
     if following:
         out.response.headers[NEXT_HEADER] = following
         link = str(request.rel_url.update_query(cursor=following))
-        if len(link) <= _LONGEST_LINK:
+        if request.method == "GET" and len(link) <= _LONGEST_LINK:
             out.response.headers["Link"] = f'<{link}>; rel="next"'
     out.add(encoder.finish(following))
     await out.end()
@@ -271,7 +272,7 @@ async def get_range(request: web.Request) -> web.StreamResponse:
             return out.response
         if not out.response.prepared:
             raise
-        problem = as_problem(error, "GET /v1/range")
+        problem = as_problem(error, f"{request.method} /v1/range")
         log.warning("a range was cut off: %s", problem)
         out.cut(asked.form.fault(problem.document()))
     return out.response

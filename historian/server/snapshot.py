@@ -14,7 +14,7 @@ from historian.server.services import SERVICES
 async def get_snapshot(request: web.Request) -> web.Response:
     """In the formats of a range; tags without samples are left out."""
     services = request.app[SERVICES]
-    given = parameters(request, one=("match", "format"))
+    given = parameters(request.query, one=("match", "format"))
     form = formats.by_name(given["format"]) if "format" in given else formats.choose(request.headers.get("Accept"))
     tags = await services.catalogue.resolve([given.get("match", "#")])
     with translated():

@@ -66,7 +66,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     if not known:
         others = [name[:40] for name in offered if name and not name.startswith(TOKEN_SUBPROTOCOL)]
         raise BadInput(f"offer the WebSocket subprotocol {' or '.join(SUBPROTOCOLS)}" + (f", not {', '.join(others)}" if others else ""))
-    compression = parameters(request, one=("compression",)).get("compression")
+    compression = parameters(request.query, one=("compression",)).get("compression")
     if compression not in (None, "zstd"):
         raise BadInput(f"compression is zstd or left out, not {compression[:40]!r}")
     # no permessage-deflate: numbers gain little by it and it costs memory for each client
@@ -94,7 +94,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _request_of(request: web.Request, services: Services) -> tuple[Request, int]:
-    given = parameters(request, one=("from", "to", "mode", "points", "cursor"), many=("tag", "expr"))
+    given = parameters(request.query, one=("from", "to", "mode", "points", "cursor"), many=("tag", "expr"))
     names = request.query.getall("tag", [])
     expressions = request.query.getall("expr", [])
     if not names and not expressions:

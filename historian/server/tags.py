@@ -32,7 +32,7 @@ def _answer(tags: list[Tag]) -> web.Response:
 
 async def get_tags(request: web.Request) -> web.Response:
     """The tags that match a path or wildcard, or all, by path."""
-    given = parameters(request, one=("match",))
+    given = parameters(request.query, one=("match",))
     catalogue = request.app[SERVICES].catalogue
     await catalogue.refresh()
     match = given.get("match")

@@ -51,6 +51,15 @@ async def test_a_frame_comes_back_as_it_was_written(client: AsyncClient) -> None
     assert (back.index == index).all()
 
 
+async def test_a_range_of_more_tags_than_an_address_holds(client: AsyncClient) -> None:
+    paths = [f"plant/area {n}/a name of some length" for n in range(500)]
+    await client.write(pa.table({"tag": paths, "ts": [US] * 500, "value": np.arange(500.0)}))
+    table = await client.range(paths, T0, T0 + timedelta(minutes=5), timeout=20)
+    assert dict(zip(table["tag"].to_pylist(), table["value"].to_pylist(), strict=True)) == dict(zip(paths, range(500), strict=True))
+    with pytest.raises(BadInput, match="timeout"):
+        await client.range(paths, T0, timeout=-1)
+
+
 async def test_all_kinds_come_back_and_can_be_written_again(client: AsyncClient) -> None:
     await client.define(
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator
@@ -163,6 +164,48 @@ async def test_a_page_links_to_the_next_and_holds_relative_times_fast(server: Se
         async with http.post(f"{server.url}/v1/write", json={"samples": [ahead]}) as answer:
             assert answer.status == 200
     assert len(found) == 10
+
+
+async def test_a_form_asks_for_thousands_of_tags(server: Server, http: aiohttp.ClientSession, pool: Pool) -> None:
+    """In an address they would be too long; pages go on by their cursor."""
+    kinds: dict[str, Kind] = dict.fromkeys((f"site/area {n}/with a long name/temperature" for n in range(3000)), "float")
+    await fill(pool, server, kinds, 2)
+    url = f"{server.url}/v1/range"
+    form = [*(("tag", path) for path in kinds), ("start", str(T)), ("end", str(T + 10 * MINUTE)), ("format", "json")]
+    async with http.post(url, data=form) as answer:
+        assert answer.status == 200, await answer.text()
+        whole = (await answer.json())["samples"]
+    assert len({sample["tag"] for sample in whole}) == 3000
+    assert len(whole) == 6000
+    pages: list[Any] = []
+    cursor = ""
+    while cursor is not None:
+        more = [("limit", "2500"), *([("cursor", cursor)] if cursor else [])]
+        async with http.post(url, data=form + more) as answer:
+            assert answer.status == 200, await answer.text()
+            assert "Link" not in answer.headers
+            pages += (await answer.json())["samples"]
+            cursor = answer.headers.get("Historian-Next")
+    assert pages == whole
+
+
+async def test_forms_that_are_none_are_refused(server: Server, http: aiohttp.ClientSession) -> None:
+    url = f"{server.url}/v1/range"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    for ask, status, said in (
+        ({"json": {"tag": "a"}}, 415, "application/x-www-form-urlencoded"),
+        ({"data": {"tag": "a"}, "params": {"start": "-1h"}}, 400, "belong into its form"),
+        ({"data": {"tagg": "a"}}, 400, "no such parameter"),
+        ({"data": {}}, 400, "no tag"),
+        ({"data": b"tag=%ff", "headers": headers}, 400, "the form cannot be read"),
+        ({"data": b"tag=\xff", "headers": headers}, 400, "the form cannot be read"),
+        ({"data": io.BytesIO(b"tag=a&" * 200_001), "headers": headers}, 400, "the form cannot be read"),
+        ({"data": io.BytesIO(b"tag=" + b"a" * (4 << 20)), "headers": headers}, 413, "a body of"),
+    ):
+        async with http.post(url, **ask) as answer:  # type: ignore[arg-type]
+            document = await answer.json()
+            assert answer.status == status, document
+            assert said in document["detail"]
 
 
 async def test_what_is_written_between_pages_comes_if_it_lies_behind_the_cursor(
