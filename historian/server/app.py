@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from historian.server import health, ingest, page, producers, range, snapshot, stream, tags, write
+from historian.server import health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
 from historian.server.access import access, add_headers
 from historian.server.openapi import openapi
 from historian.server.problems import problems
@@ -16,7 +16,7 @@ def make_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[problems, access])
     app[SERVICES] = services
     app[stream.SOCKETS] = set()
-    app[stream.TASKS] = set()
+    app[stream_http.TASKS] = set()
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(ingest.close_ingests)
     app.on_shutdown.append(stream.close_streams)

@@ -29,6 +29,7 @@ from historian.schema.errors import (
 )
 from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
+from historian.server.stream_http import EVENT_STREAM
 
 _ARROW = "application/vnd.apache.arrow.stream"
 _PARQUET = "application/vnd.apache.parquet"
@@ -286,7 +287,7 @@ def _document() -> bytes:
         },
         "/v1/stream": {
             "get": {
-                "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless Arrow IPC stream",
+                "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless answer",
                 "parameters": [
                     _TAGS,
                     _EXPRESSIONS,
@@ -295,8 +296,11 @@ def _document() -> bytes:
                     _STREAM_MODE,
                     _POINTS,
                     _parameter("cursor", "Go on behind this place", {"type": "integer", "minimum": 0}),
+                    _parameter("Last-Event-ID", "The same, as browsers send it", {"type": "integer", "minimum": 0}, where="header"),
                 ],
-                "responses": _answers("Without upgrade", {_ARROW: _RESULTS[_ARROW]}, 404, 429)
+                "responses": _answers(
+                    "Without upgrade: Arrow, or server-sent events", {_ARROW: _RESULTS[_ARROW], EVENT_STREAM: {"schema": _STRING}}, 404, 429
+                )
                 | {"101": {"description": "The stream protocol"}},
             }
         },

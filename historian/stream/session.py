@@ -10,82 +10,26 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing, suppress
-from typing import Any
 
 import orjson
-import pyarrow as pa
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from historian.query.expressions.pens import calculated
-from historian.query.formats import json_samples
-from historian.query.times import format_time, parse_time
-from historian.schema.catalogue import Catalogue, Tag
+from historian.query.times import parse_time
+from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool
 from historian.schema.errors import BadInput, Conflict, HistorianError
-from historian.schema.samples import arrow_schema
 from historian.stream import messages
-from historian.stream.frames import ARROW, JSON, FrameWriter
+from historian.stream.encoder import EventEncoder
+from historian.stream.frames import ARROW, JSON
 from historian.stream.hub import Hub
 from historian.stream.messages import BadMessage
-from historian.stream.subscription import STALLED_S, Data, Event, Gap, Live, Request, Subscribed, Subscription
+from historian.stream.subscription import STALLED_S, Data, Request, Subscription
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
 SUBPROTOCOLS = (ARROW, JSON)
-
-
-class _Encoder:
-    """Makes the messages of one subscription."""
-
-    def __init__(self, subscription: int, *, binary: bool, compress: bool) -> None:
-        self._id = subscription
-        self._binary = binary
-        self._compress = compress
-        self._sequence = 0
-        self._frames: FrameWriter | None = None
-        self._schema: pa.Schema | None = None
-        self._tags: dict[int, Tag] = {}
-
-    def encode(self, event: Event) -> str | bytes:
-        match event:
-            case Subscribed(tags, resumed):
-                self._schema = arrow_schema(tags)
-                self._frames = FrameWriter(self._id, self._schema, zstd=self._compress)
-                self._tags = {tag.tag_id: tag for tag in tags}
-                extra = {} if resumed is None else {"resumed": resumed}
-                return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
-            case Live(cursor):
-                return self._control("live", cursor=cursor)
-            case Gap(start, end, reason):
-                return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason})
-            case Data():
-                return self._frame(event) if self._binary else self._text(event)
-
-    def _control(self, kind: str, **fields: Any) -> str:
-        message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
-        return message
-
-    def _frame(self, data: Data) -> bytes:
-        assert self._frames is not None
-        batch = data.samples.to_record_batch(self._schema)
-        return self._frames.frame(batch, cursor=data.cursor, backfill=data.backfill, last=data.last)
-
-    def _text(self, data: Data) -> str:
-        sequence = self._sequence
-        self._sequence = (sequence + 1) & 0xFFFFFFFF
-        head = orjson.dumps(
-            {
-                "type": "data",
-                "id": self._id,
-                "sequence": sequence,
-                "cursor": data.cursor,
-                "backfill": data.backfill,
-                "last": data.last,
-            }
-        )
-        message: bytes = head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}"
-        return message.decode()
 
 
 class Session:
@@ -218,7 +162,7 @@ class Session:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _pump(self, subscription_id: int, subscription: Subscription) -> None:
-        encoder = _Encoder(subscription_id, binary=self._binary, compress=self._compress)
+        encoder = EventEncoder(subscription_id, binary=self._binary, compress=self._compress)
         try:
             async with aclosing(subscription.events()) as events:
                 async for event in events:

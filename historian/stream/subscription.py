@@ -242,9 +242,11 @@ class Subscription:
         self._seam = VisibilitySnapshot(0, 0, frozenset())
         yield Subscribed(self._request.tags, resumed=True)
         for entry in entries:
-            for samples in _frames(self._filter.pick(entry.notice.samples)):
+            parts = list(_frames(self._filter.pick(entry.notice.samples)))
+            for n, samples in enumerate(parts):
                 await self._may_send()
-                yield Data(samples, entry.cursor, backfill=False)
+                # only behind the last part is all of this notice with the client
+                yield Data(samples, entry.cursor - (n < len(parts) - 1), backfill=False)
         yield Live(self._taken())
         async with aclosing(self._tail()) as events:
             async for event in events:

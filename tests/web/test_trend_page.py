@@ -346,6 +346,34 @@ def test_it_connects_again_after_the_server_restarts_and_misses_nothing(serve: S
     assert [fault for fault in opened.faults if "WebSocket connection" not in fault and "ERR_CONNECTION" not in fault] == []
 
 
+def test_an_event_source_connects_again_by_itself_and_misses_nothing(serve: Serve, open_page: Open) -> None:
+    """Not of the page, but of the browser: server-sent events, by which any page of the plant can show values."""
+    server = serve()
+
+    def write(value: int) -> None:
+        put(f"{server.url}/v1/write", "POST", {"samples": [{"tag": "es/a", "ts": value, "value": value}]})
+
+    write(1)
+    opened = open_page(server.url, until="true")
+    opened.page.evaluate(
+        """() => {
+            window.told = [];
+            const source = new EventSource("/v1/stream?tag=es/%23&from=1970-01-01");
+            source.addEventListener("gap", () => window.told.push("gap"));
+            source.addEventListener("data", (event) => window.told.push(...JSON.parse(event.data).samples.map((sample) => sample.value)));
+        }"""
+    )
+    opened.wait("told.at(-1) === 1")
+    write(2)
+    opened.wait("told.at(-1) === 2")
+    server.stop()
+    server.start()
+    write(3)
+    opened.wait("told.at(-1) === 3")
+    # this server does not know the place, says so, and begins anew
+    assert opened.page.evaluate("told") == [1, 2, "gap", 1, 2, 3]
+
+
 def test_a_correction_replaces_the_sample_and_a_bad_one_is_shown_as_bad(serve: Serve, open_page: Open) -> None:
     server = serve()
     put(f"{server.url}/v1/tags", "PUT", {"tags": [{"path": "site/a", "kind": "float", "unit": "bar"}]})

@@ -1,0 +1,68 @@
+"""The events of one subscription as the messages of docs/protocol.md: control messages as JSON, samples as binary frames or as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from historian.query.formats import json_samples
+from historian.query.times import format_time
+from historian.schema.catalogue import Tag
+from historian.schema.samples import arrow_schema
+from historian.stream.frames import FrameWriter
+from historian.stream.subscription import Data, Event, Gap, Live, Subscribed
+
+
+class EventEncoder:
+    """Makes the messages of one subscription."""
+
+    def __init__(self, subscription: int, *, binary: bool, compress: bool) -> None:
+        self._id = subscription
+        self._binary = binary
+        self._compress = compress
+        self._sequence = 0
+        self._frames: FrameWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._tags: dict[int, Tag] = {}
+
+    def encode(self, event: Event) -> str | bytes:
+        match event:
+            case Subscribed(tags, resumed):
+                self._schema = arrow_schema(tags)
+                self._frames = FrameWriter(self._id, self._schema, zstd=self._compress)
+                self._tags = {tag.tag_id: tag for tag in tags}
+                extra = {} if resumed is None else {"resumed": resumed}
+                return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
+            case Live(cursor):
+                return self._control("live", cursor=cursor)
+            case Gap(start, end, reason):
+                return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason})
+            case Data():
+                return self._frame(event) if self._binary else self._text(event)
+
+    def _control(self, kind: str, **fields: Any) -> str:
+        message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
+        return message
+
+    def _frame(self, data: Data) -> bytes:
+        assert self._frames is not None
+        batch = data.samples.to_record_batch(self._schema)
+        return self._frames.frame(batch, cursor=data.cursor, backfill=data.backfill, last=data.last)
+
+    def _text(self, data: Data) -> str:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFFFFFF
+        head = orjson.dumps(
+            {
+                "type": "data",
+                "id": self._id,
+                "sequence": sequence,
+                "cursor": data.cursor,
+                "backfill": data.backfill,
+                "last": data.last,
+            }
+        )
+        message: bytes = head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}"
+        return message.decode()
