@@ -141,6 +141,7 @@ export class FrameReader {
     const body = payload(frame, header.flags);
     let stream = body;
     if (header.flags & SCHEMA) {
+      if (this.#schema !== null) throw new ProtocolError(`data frame ${header.sequence} of subscription ${header.subscription} brings a second schema`);
       this.#schema = body.slice(0, firstMessageLength(body));
     } else if (this.#schema === null) {
       throw new ProtocolError(`data frame ${header.sequence} of subscription ${header.subscription} brings no schema, and none came before`);
