@@ -6,6 +6,7 @@ from aiohttp import web
 
 from historian.server import health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
 from historian.server.access import access, add_headers
+from historian.server.asyncapi import asyncapi
 from historian.server.openapi import openapi
 from historian.server.problems import problems
 from historian.server.services import SERVICES, Services
@@ -32,6 +33,7 @@ def make_app(services: Services) -> web.Application:
             web.get("/v1/stream", stream.stream),
             web.get("/v1/ingest", ingest.ingest),
             web.get("/openapi.json", openapi),
+            web.get("/asyncapi.json", asyncapi),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
             web.get("/metrics", health.prometheus),

@@ -168,6 +168,7 @@ async def test_health_metrics_openapi_and_headers(server: Server, http: aiohttp.
     served = {route.resource.canonical for route in make_app(server.services).router.routes() if route.resource} - {
         "/",
         "/openapi.json",
+        "/asyncapi.json",
         "/favicon.svg",
         "/favicon.ico",
         "/assets/{name}",
