@@ -53,7 +53,7 @@ def server(dsn: str | None) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def database(dsn: str, name: str = "historian_bench", *, quiet: bool = False) -> AsyncIterator[str]:
+async def database(dsn: str, name: str = f"historian_bench_{Path(sys.argv[0]).stem}", *, quiet: bool = False) -> AsyncIterator[str]:
     """A fresh database with our schema, whose background jobs rest; dropped afterwards. Prints what it runs on, unless `quiet`."""
     admin = await asyncpg.connect(dsn)
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -137,7 +138,7 @@ async def bare(pool: Pool, query: RangeQuery, select: str = NUMERIC_SELECT) -> l
         parts.append(data)
 
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        await conn.execute(raw._PLAN)
+        await conn.execute(raw.PLAN)
         await conn.copy_from_query(
             raw._select([tag.tag_id for tag in query.tags], query.start, query.end, select, None), output=take, format="binary"
         )
@@ -220,6 +221,8 @@ def stream(url: str, tag: str, ready: Any, results: Any) -> None:
 
 def analyst(url: str, start: int, end: int, ready: Any, results: Any) -> None:
     """Asks for everything again and again; the bytes that it got."""
+    # stands for another machine: it takes what processor time is left
+    os.nice(19)
     got = 0
 
     async def ask() -> None:

@@ -185,13 +185,18 @@ class _Drawing:
         parts: list[Samples] = []
         count = np.zeros(len(self._ids), np.int64)
         some_bad = False
-        stored = [rows async for rows in stored_rows(self._conn, grouped, _COLUMNS)]
-        if any((rows["counts"] & 4).any() for rows in stored):
-            stored = [rows async for rows in stored_rows(self._conn, grouped, _NUMBERS)]
-        for rows in stored:
-            parts.append(self._candidates(rows))
-            count += self._counted(rows["tag_id"], rows["counts"] >> 8)
-            some_bad |= bool((rows["counts"] & 1).any())
+        for columns in (_COLUMNS, _NUMBERS):
+            mixed = False
+            async for rows in stored_rows(self._conn, grouped, columns):
+                mixed |= bool((rows["counts"] & 4).any())
+                if not mixed:
+                    parts.append(self._candidates(rows))
+                    count += self._counted(rows["tag_id"], rows["counts"] >> 8)
+                    some_bad |= bool((rows["counts"] & 1).any())
+            if not mixed:
+                break
+            parts.clear()
+            count[:] = 0
         for some, pieces in grouped:
             # picked as they come: all that lies behind the last refresh may be read here
             reducer = self._reducer()

@@ -34,6 +34,8 @@ Level = Literal["1m", "10m", "1h", "1d"]
 WIDTHS: Mapping[Level, int] = {"1m": 60_000_000, "10m": 600_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
 LEVELS: tuple[Level, ...] = tuple(WIDTHS)
 
+#: buckets of a chunk: while the database finds the next, these are made use of
+_AT_ONCE = 2048
 #: buckets that are held at once
 _BUCKETS = 65_536
 #: pieces of a tag's time that are told apart; of more, neighbours are read together from below
@@ -324,7 +326,7 @@ async def stored_rows(
         if spans:
             parts.append(_stored_sql(level, spans, select, where))
     if parts:
-        decoder = FixedRows([(name, kind) for name, (_, kind) in columns.items()])
+        decoder = FixedRows([(name, kind) for name, (_, kind) in columns.items()], _AT_ONCE)
         async with aclosing(copy(conn, " UNION ALL ".join(parts), decoder)) as chunks:
             async for rows in chunks:
                 yield rows

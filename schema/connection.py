@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -92,6 +93,20 @@ async def _prepare(conn: Connection) -> None:
     )
 
 
+def _bounded(size: int) -> Callable[[Connection], Awaitable[None]]:
+    """Sets up a connection whose socket holds so many bytes that have come and were not taken."""
+
+    async def prepare(conn: Connection) -> None:
+        await _prepare(conn)
+        # asyncpg has no way of its own to its socket
+        transport = getattr(conn, "_transport", None)
+        found = transport.get_extra_info("socket") if transport is not None else None
+        if found is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    return prepare
+
+
 def _settings(name: str) -> dict[str, str]:
     return {
         "application_name": name,
@@ -115,9 +130,11 @@ async def open_pool(
     name: str = "historian",
     statement_timeout_s: float | None = None,
     stateless: bool = False,
+    receive_buffer: int | None = None,
 ) -> Pool:
     """A pool of up to `size` connections. `stateless`: whoever uses it changes nothing of a connection that outlives its transaction, so that none is put right when it
-    is given back, which takes a round trip. Raises Unavailable, with what to look at, if the server cannot be reached."""
+    is given back, which takes a round trip. `receive_buffer`: bytes that a connection's socket holds; none: as the system has it, which may be many MB. Raises
+    Unavailable, with what to look at, if the server cannot be reached."""
     settings = _settings(name)
     if statement_timeout_s is not None:
         settings["statement_timeout"] = str(int(statement_timeout_s * 1000))
@@ -126,7 +143,7 @@ async def open_pool(
             dsn,
             min_size=min_size,
             max_size=size,
-            init=_prepare,
+            init=_prepare if receive_buffer is None else _bounded(receive_buffer),
             reset=_leave_as_it_is if stateless else None,
             server_settings=settings,
             command_timeout=None,

@@ -1,13 +1,22 @@
 """Who flows: of the answers that are being sent, few at a time, so that live streams and writers have the processor when they need it.
 
 A database process works as long as its rows are taken. Eight of them and this process on few cores would leave the streams an eighth of a core each time that a
-sample comes; two are as quick in all, since this process takes no more than two or three bring. The others stand still in between, with their socket full.
+sample comes; as many as leave a core free are nearly as quick in all. The others stand still in between, with their socket full: which is why the socket is small.
+
+Measured (2 cores, 16 analysts, PostgreSQL on the same machine; benchmarks/range.py): from writer to viewer a live sample took 47 ms (median) with two that flow and
+sockets as the system has them, 17 to 24 ms with one and small sockets, and 5 ms without analysts; by Unix sockets 37 and 11 ms. The analysts had 105 and 85 to 95
+MB/s; by Unix sockets 89 and 70.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 
+#: answers that flow: each works a core for the database, and this process takes one
+PERMITS = max(1, (os.cpu_count() or 2) - 1)
+#: of a connection that range queries are read from, bytes that have come and wait
+RECEIVE_BUFFER = 256 << 10
 #: how long an answer flows before another that waits may
 _QUANTUM_S = 0.05
 

@@ -28,6 +28,7 @@ from historian.schema.errors import BadInput, Conflict
 from historian.schema.migrate import require_current
 from historian.server.app import make_app
 from historian.server.connection import protocol_factory
+from historian.server.flow import RECEIVE_BUFFER
 from historian.server.ingests import Ingests
 from historian.server.maintenance import Maintenance
 from historian.server.metrics import Metrics
@@ -105,10 +106,8 @@ async def _task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _pool(
-    dsn: str, size: int, name: str, *, stateless: bool = False, statement_timeout_s: float | None = None
-) -> AsyncIterator[Pool]:
-    pool = await open_pool(dsn, size=size, name=f"historian {name}", stateless=stateless, statement_timeout_s=statement_timeout_s)
+async def _pool(dsn: str, size: int, name: str, **options: Any) -> AsyncIterator[Pool]:
+    pool = await open_pool(dsn, size=size, name=f"historian {name}", **options)
     try:
         yield pool
     finally:
@@ -136,7 +135,9 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write", stateless=True))
         # queries are cancelled at their time limit; the database ends what a server leaves behind that dies before
         until = settings.query_s + 10
-        reads = await stack.enter_async_context(_pool(dsn, settings.read_connections, "read", statement_timeout_s=until))
+        reads = await stack.enter_async_context(
+            _pool(dsn, settings.read_connections, "read", statement_timeout_s=until, receive_buffer=RECEIVE_BUFFER)
+        )
         backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
         # the sweep, its doorbell, the upkeep, the rollups, and retention's two
         upkeep = await stack.enter_async_context(_pool(dsn, 7, "upkeep"))

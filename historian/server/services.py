@@ -16,6 +16,7 @@ from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Connection, Pool
 from historian.schema.errors import Busy, Unavailable
 from historian.schema.migrate import SchemaStatus
+from historian.server import flow
 from historian.server.ingests import Ingests
 from historian.server.metrics import Metrics
 from historian.server.turns import Turns
@@ -98,7 +99,7 @@ class Services:
     #: whose turn it is at the connections of `reads`
     turns: Turns = field(init=False)
     #: of answers that flow at the same time (historian.server.flow)
-    flowing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    flowing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(flow.PERMITS))
     #: queries put their samples into a format one after the other, a few milliseconds each, and let the streams through between
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: open streams: WebSocket connections and chunked responses

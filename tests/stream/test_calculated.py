@@ -190,12 +190,14 @@ async def test_whatever_comes_in_whatever_order(
 
 
 async def test_charted_backfill_and_then_every_row(server: Server, http: aiohttp.ClientSession, tags: None) -> None:
-    await write(http, server, *[("c/a", NOW - 1000 * SECOND + n * SECOND, n % 7) for n in range(1000)])
-    async with viewing(http, server, NOW - 1000 * SECOND, expressions=["c/a * 2"], mode="auto", points=20) as viewer:
+    # of this moment, not of when the tests began: the columns reach up to now
+    now = time.time_ns() // 1000
+    await write(http, server, *[("c/a", now - 1000 * SECOND + n * SECOND, n % 7) for n in range(1000)])
+    async with viewing(http, server, now - 1000 * SECOND, expressions=["c/a * 2"], mode="auto", points=20) as viewer:
         await viewer.until(viewer.live.is_set)
         assert 10 <= viewer.backfilled <= 22
-        await write(http, server, ("c/a", NOW, 21))
-        await viewer.until(lambda: viewer.holds(-1, NOW))
+        await write(http, server, ("c/a", now, 21))
+        await viewer.until(lambda: viewer.holds(-1, now))
         assert len(viewer.received) == viewer.backfilled + 1
 
 
