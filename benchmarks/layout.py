@@ -154,7 +154,7 @@ async def timescale(conn: Connection, samples: Samples) -> None:
 
 
 async def measure(dsn: str) -> None:
-    async with database(dsn, "historian_bench_storage") as made:
+    async with database(dsn) as made:
         conn = await connect(made)
         samples = plant(np.arange(1, TAGS + 1, dtype=np.int32), SECONDS)
         await plain(conn, samples)

@@ -139,7 +139,7 @@ async def sizes_on_timescale(dsn: str, sets: dict[str, Samples]) -> None:
     print(f"bytes a sample   {'rowstore':>9} {'direct':>9} {'1 000':>9} {'converted':>9}   {'rows/s':>10}   again: {'rows/s':>10}\n")
     made_of = []
     for name, samples in sets.items():
-        async with database(dsn, "historian_bench_storage", quiet=True) as made:
+        async with database(dsn, quiet=True) as made:
             conn = await connect(made)
             rows = len(newest_of_each([samples]))
             figures = []
@@ -169,7 +169,7 @@ async def sizes_on_timescale(dsn: str, sets: dict[str, Samples]) -> None:
 async def sizes_on_plain(dsn: str, sets: dict[str, Samples]) -> None:
     print("bytes a sample, with the index\n")
     for name, samples in sets.items():
-        async with database(dsn, "historian_bench_storage", quiet=True) as made:
+        async with database(dsn, quiet=True) as made:
             pool = await open_pool(made, size=2, name="benchmark", stateless=True)
             writer = Writer(pool)
             tags = make_tags(made, int(samples.tag_id.max()))
@@ -196,7 +196,7 @@ def late_samples(tags: np.ndarray, day: int, count: int, turn: int, *, new: bool
 
 async def late_writes(dsn: str, rounds: int) -> None:
     print("late writes, ms each              rowstore  converted: first, then\n")
-    async with database(dsn, "historian_bench_storage", quiet=True) as made:
+    async with database(dsn, quiet=True) as made:
         tags = make_tags(made, TAGS)
         pool = await open_pool(made, size=4, name="benchmark", stateless=True)
         writer = Writer(pool)
@@ -242,7 +242,7 @@ async def late_writes(dsn: str, rounds: int) -> None:
 
 
 async def measure(dsn: str, skab: Path | None, only: str | None, rounds: int) -> None:
-    async with database(dsn, "historian_bench_storage") as made:
+    async with database(dsn) as made:
         conn = await connect(made)
         is_plain = await conn.fetchval("SELECT to_regclass('historian.chunk') IS NULL")
         await conn.close()

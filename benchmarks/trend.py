@@ -154,7 +154,7 @@ def _p95(times: list[float]) -> float:
 
 
 async def measure(dsn: str, years: float, dense: float, sparse: int, hours: int, rounds: int, repeats: int) -> None:
-    async with database(dsn, "historian_bench_trend") as made:
+    async with database(dsn) as made:
         ids = make_tags(made, MANY + 1)
         begun = time.perf_counter()
         rows = await load(made, ids, years, dense, sparse, hours)

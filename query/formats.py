@@ -84,8 +84,8 @@ class _ArrowEncoder:
         return _END_OF_STREAM
 
 
-class _Sink:
-    """A file for Parquet's writer, which asks for no more than this: what was written since the last look is taken out."""
+class Sink:
+    """A file for Arrow's and Parquet's writers, in a `pyarrow.PythonFile`; they ask for no more than this. What was written since the last look is taken out."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -118,7 +118,7 @@ class _ParquetEncoder:
 
     def __init__(self, tags: Sequence[Tag], *, state: bool = False) -> None:
         self._schema = arrow_schema(tags, text=True if state else None)
-        self._sink = _Sink()
+        self._sink = Sink()
         self._waiting: list[Samples] = []
         self._rows = 0
         self._writer = pq.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema, compression="zstd", compression_level=1)

@@ -254,9 +254,8 @@ class FixedRows:
         """Take in a piece of the stream. Raises HistorianError if the stream is damaged."""
         self._buffer += self._header.strip(memoryview(data))
         while len(self._buffer) >= self._full + len(_TRAILER):
-            rest = self._buffer[self._full :]
-            yield self._decode(self._buffer, self._full)
-            self._buffer = rest
+            full, self._buffer = self._buffer, self._buffer[self._full :]
+            yield self._decode(full, self._full)
 
     def finish(self) -> npt.NDArray[np.void]:
         """The last rows. Raises HistorianError if the stream is damaged or has not come to its end."""

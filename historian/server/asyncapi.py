@@ -10,8 +10,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from historian import __version__
-from historian.schema.catalogue import KINDS
 from historian.server.ingest_messages import Open
+from historian.server.openapi import PROBLEM, TAG
 from historian.stream import frames, ingest_frames, messages
 
 _STRING: dict[str, Any] = {"type": "string"}
@@ -19,8 +19,6 @@ _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _ID: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 0xFFFF}
 _CURSOR: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": frames.MAX_CURSOR}
 _SEQ: dict[str, Any] = {"type": "integer", "minimum": 0}
-_NULLABLE: dict[str, Any] = {"type": ["string", "null"]}
-_PROBLEM: dict[str, Any] = {"title": _STRING, "status": {"type": "integer"}, "detail": _STRING, "errors": {"type": "array"}}
 
 
 def _message(kind: str, summary: str, properties: dict[str, Any], *optional: str) -> dict[str, Any]:
@@ -42,22 +40,6 @@ def _binary(name: str, summary: str) -> dict[str, Any]:
 
 
 def _stream_messages() -> dict[str, dict[str, Any]]:
-    tag = {
-        "type": "object",
-        "properties": {
-            "tag_id": {"type": "integer"},
-            "path": _STRING,
-            "kind": {"enum": list(KINDS)},
-            "unit": _NULLABLE,
-            "description": _NULLABLE,
-            "low": {"type": ["number", "null"]},
-            "high": {"type": ["number", "null"]},
-            "step": {"type": "boolean"},
-            "states": {"type": ["object", "null"]},
-            "expression": _STRING,
-        },
-        "required": ["tag_id", "path", "kind"],
-    }
     sample = {
         "type": "object",
         "properties": {"tag": _STRING, "ts": _TIME, "value": {}, "quality": {"type": "integer", "minimum": 0, "maximum": 255}},
@@ -71,20 +53,20 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
         "last": {"type": "boolean"},
         "samples": {"type": "array", "items": sample},
     }
-    reason = {"enum": ["slow-client", "cursor-expired", "late-samples"]}
+    reason = {"type": "string", "enum": ["slow-client", "cursor-expired", "late-samples"]}
+    # `type` says what message it is
+    problem = {"problem": _STRING} | {name: schema for name, schema in PROBLEM["properties"].items() if name != "type"}
     return {
         "subscribed": _message(
             "subscribed",
             "The subscription is open",
-            {"id": _ID, "tags": {"type": "array", "items": tag}, "resumed": {"type": "boolean"}},
+            {"id": _ID, "tags": {"type": "array", "items": TAG | {"required": ["tag_id", "path", "kind"]}}, "resumed": {"type": "boolean"}},
             "resumed",
         ),
         "data": _message("data", "Samples, of the JSON subprotocol", data),
         "live": _message("live", "The seam has passed: all before was backfill", {"id": _ID, "cursor": _CURSOR}),
-        "gap": _message(
-            "gap", "Samples in [from, to) were left out", {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason | {"type": "string"}}
-        ),
-        "error": _message("error", "What was wrong", {"id": _ID, "problem": _STRING} | _PROBLEM, "id", "errors"),
+        "gap": _message("gap", "Samples in [from, to) were left out", {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason}),
+        "error": _message("error", "What was wrong", {"id": _ID} | problem, "id", "errors", "error_count"),
         "heartbeat": _message("heartbeat", "Every 10 s, and in answer to one", {}),
         "frame": _binary("frame", "Samples, of the Arrow subprotocol: a header of 16 bytes and Arrow IPC; docs/vectors has some"),
     }
@@ -94,16 +76,14 @@ def _ingest_messages() -> dict[str, dict[str, Any]]:
     counts = {"type": "object", "properties": {"batches": _SEQ, "bytes": _SEQ}, "required": ["batches", "bytes"]}
     limits = {"type": "object", "properties": {"samples": _SEQ, "unpacked_bytes": _SEQ}, "required": ["samples", "unpacked_bytes"]}
     ranges = {"type": "array", "items": {"type": "array", "items": _SEQ, "minItems": 2, "maxItems": 2}}
-    problem = {"type": "object", "properties": {"type": _STRING} | _PROBLEM, "required": ["type", "title", "status", "detail"]}
     return {
         "opened": _message("opened", "Batches may come", {"producer": _STRING, "next_seq": _SEQ, "credit": counts, "limits": limits}),
         "ack": _message("ack", "These batches are on disk", {"seqs": ranges, "samples": _SEQ, "replayed": _SEQ}),
         "refused": _message(
-            "refused", "This batch is not stored", {"seq": {"type": ["integer", "null"], "minimum": 0}, "problem": problem}
+            "refused", "This batch is not stored", {"seq": {"type": ["integer", "null"], "minimum": 0}, "problem": PROBLEM}
         ),
         "credit": _message("credit", "What may be unanswered from now on", {"batches": _SEQ, "bytes": _SEQ}),
-        "error": _message("error", "The connection ends", {"problem": problem}),
-        "batch": _binary("batch", "A header of 16 bytes and one Arrow IPC stream"),
+        "error": _message("error", "The connection ends", {"problem": PROBLEM}),
     }
 
 
@@ -121,8 +101,8 @@ def document() -> dict[str, Any]:
         "ingest": (
             "/v1/ingest",
             f"Batches in, acknowledgements out; subprotocol {ingest_frames.SUBPROTOCOL}",
-            {"open": _parsed(Open), "batch": _ingest_messages()["batch"]},
-            {name: message for name, message in _ingest_messages().items() if name != "batch"},
+            {"open": _parsed(Open), "batch": _binary("batch", "A header of 16 bytes and one Arrow IPC stream")},
+            _ingest_messages(),
         ),
     }
     found: dict[str, Any] = {

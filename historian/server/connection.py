@@ -24,6 +24,19 @@ log = logging.getLogger(__name__)
 _FIRST_REQUEST_S = 30.0
 
 
+def cut_off(request: web.BaseRequest, last: bytes = b"") -> None:
+    """Have the connection end in the middle of a chunked answer, behind these bytes if there are any, so that nobody takes a part for the whole."""
+    transport = request.transport
+    if transport is None:
+        return
+    if last:
+        # as a chunk; the last one, which would say that this is all, does not follow
+        transport.write(b"%x\r\n%b\r\n" % (len(last), last))
+        transport.close()
+    else:
+        transport.abort()
+
+
 class ConnectionHandler(RequestHandler):
     """aiohttp's protocol of one connection, except for the end of what the client sends."""
 

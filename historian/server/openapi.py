@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from historian import __version__
-from historian.query.formats import FORMATS
+from historian.query.formats import ARROW, FORMATS
 from historian.query.range_query import Bounds, Mode, StreamMode
 from historian.schema.catalogue import KINDS, TagDefinition
 from historian.schema.errors import (
@@ -31,7 +31,7 @@ from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 from historian.server.stream_http import EVENT_STREAM
 
-_ARROW = "application/vnd.apache.arrow.stream"
+_ARROW = ARROW.content_type
 _PARQUET = "application/vnd.apache.parquet"
 _RESULTS: dict[str, Any] = {
     _ARROW: {"schema": {"type": "string", "format": "binary"}},
@@ -155,6 +155,39 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
+#: a row of the catalogue
+TAG = _object(
+    {
+        "tag_id": {"type": "integer"},
+        "path": _STRING,
+        "kind": {"enum": list(KINDS)},
+        "unit": {"type": ["string", "null"]},
+        "description": {"type": ["string", "null"]},
+        "low": {"type": ["number", "null"]},
+        "high": {"type": ["number", "null"]},
+        "step": {"type": "boolean"},
+        "states": {"type": ["object", "null"], "additionalProperties": _STRING},
+        "expression": {"type": "string", "description": "Of a calculated pen"},
+    }
+)
+_FAULT = _object({"row": {"type": "integer"}, "column": _STRING, "detail": _STRING})
+#: RFC 9457
+PROBLEM = _object(
+    {
+        "type": _STRING,
+        "title": _STRING,
+        "status": {"type": "integer"},
+        "detail": _STRING,
+        "errors": {"type": "array", "items": _FAULT},
+        "error_count": {"type": "integer"},
+    },
+    "type",
+    "title",
+    "status",
+    "detail",
+)
+
+
 @cache
 def _document() -> bytes:
     sample = _object(
@@ -168,35 +201,6 @@ def _document() -> bytes:
         "tag",
         "ts",
         "value",
-    )
-    tag = _object(
-        {
-            "tag_id": {"type": "integer"},
-            "path": _STRING,
-            "kind": {"enum": list(KINDS)},
-            "unit": {"type": ["string", "null"]},
-            "description": {"type": ["string", "null"]},
-            "low": {"type": ["number", "null"]},
-            "high": {"type": ["number", "null"]},
-            "step": {"type": "boolean"},
-            "states": {"type": ["object", "null"], "additionalProperties": _STRING},
-            "expression": {"type": "string", "description": "Of a calculated pen"},
-        }
-    )
-    fault = _object({"row": {"type": "integer"}, "column": _STRING, "detail": _STRING})
-    problem = _object(
-        {
-            "type": _STRING,
-            "title": _STRING,
-            "status": {"type": "integer"},
-            "detail": _STRING,
-            "errors": {"type": "array", "items": fault},
-            "error_count": {"type": "integer"},
-        },
-        "type",
-        "title",
-        "status",
-        "detail",
     )
     receipt = _object(
         {"producer": _STRING, "seq": {"type": "integer"}, "samples": {"type": "integer"}, "xid": {"type": "integer"}},
@@ -331,13 +335,13 @@ def _document() -> bytes:
                     },
                     "samples",
                 ),
-                "Tag": tag,
+                "Tag": TAG,
                 "Tags": _object({"tags": {"type": "array", "items": {"$ref": "#/components/schemas/Tag"}}}, "tags"),
                 "TagDefinition": TagDefinition.model_json_schema(),
                 "TagDefinitions": _object({"tags": {"type": "array", "items": {"$ref": "#/components/schemas/TagDefinition"}}}, "tags"),
                 "Receipt": receipt,
                 "Producer": done,
-                "Problem": problem,
+                "Problem": PROBLEM,
             },
         },
     }

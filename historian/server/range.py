@@ -25,6 +25,7 @@ from historian.schema.errors import BadInput, TooLarge
 from historian.schema.samples import Samples
 from historian.server.access import client_of
 from historian.server.attendance import ClientGone, attended
+from historian.server.connection import cut_off
 from historian.server.flow import Flow
 from historian.server.parameters import given_in, integer, number, parameters
 from historian.server.problems import as_problem
@@ -187,18 +188,6 @@ class _Output:
             self.over = True
             raise ClientGone("the client has closed its connection") from None
 
-    def cut(self, last: bytes = b"") -> None:
-        """Have the connection end in the middle of the answer, so that nobody takes a part for the whole."""
-        transport = self._request.transport
-        if transport is None:
-            return
-        if last:
-            # as a chunk; the last one, which would say that this is all, does not follow
-            transport.write(b"%x\r\n%b\r\n" % (len(last), last))
-            transport.close()
-        else:
-            transport.abort()
-
 
 async def _encoded(services: Services, form: formats.Format, encoder: formats.Encoder, samples: Samples) -> AsyncIterator[bytes]:
     """The samples in the format, in pieces that hold up the event loop for some milliseconds each, and one query's at a time: live streams run in between."""
@@ -268,11 +257,11 @@ async def get_range(request: web.Request) -> web.StreamResponse:
         if isinstance(error, ClientGone):
             if not out.response.prepared:
                 raise ConnectionResetError(str(error)) from None
-            out.cut()
+            cut_off(request)
             return out.response
         if not out.response.prepared:
             raise
         problem = as_problem(error, f"{request.method} /v1/range")
         log.warning("a range was cut off: %s", problem)
-        out.cut(asked.form.fault(problem.document()))
+        cut_off(request, asked.form.fault(problem.document()))
     return out.response

@@ -7,7 +7,6 @@ text/event-stream    server-sent events, with the messages of the JSON subprotoc
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import time
@@ -17,14 +16,15 @@ from typing import Any, Protocol, cast, get_args
 import orjson
 import pyarrow as pa
 from aiohttp import web
-from typing_extensions import Buffer
 
 from historian.query.expressions.pens import calculated
+from historian.query.formats import ARROW, Sink
 from historian.query.range_query import StreamMode
 from historian.query.times import format_time, parse_time
 from historian.schema.catalogue import Tag
 from historian.schema.errors import BadInput, HistorianError
 from historian.schema.samples import Samples, arrow_schema
+from historian.server.connection import cut_off
 from historian.server.parameters import integer, parameters
 from historian.server.problems import as_problem
 from historian.server.services import SERVICES, Services
@@ -34,7 +34,6 @@ from historian.stream.subscription import Data, Event, Gap, Live, Request, Subsc
 
 log = logging.getLogger(__name__)
 
-ARROW_STREAM = "application/vnd.apache.arrow.stream"
 EVENT_STREAM = "text/event-stream"
 
 #: of the answers that flow, which the server ends when it stops
@@ -66,26 +65,6 @@ async def _request_of(request: web.Request, services: Services) -> tuple[Request
     return Request(tuple(tags), start, end, cast(StreamMode, mode), points, cursor), now
 
 
-class _Drained(io.RawIOBase):
-    """A file that only collects, for an Arrow writer whose output is sent piece by piece."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Buffer) -> int:
-        part = bytes(data)
-        self._parts.append(part)
-        return len(part)
-
-    def drain(self) -> bytes:
-        collected = b"".join(self._parts)
-        self._parts.clear()
-        return collected
-
-
 class _Form(Protocol):
     """How the events of a subscription are written."""
 
@@ -101,12 +80,12 @@ class _Form(Protocol):
 
 
 class _Arrow:
-    content_type = ARROW_STREAM
+    content_type = ARROW.content_type
 
     def __init__(self, tags: tuple[Tag, ...]) -> None:
         self._schema = arrow_schema(tags)
-        self._sink = _Drained()
-        self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        self._sink = Sink()
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), self._schema)
 
     def write(self, event: Event) -> bytes:
         batch = _as_batch(event)
@@ -220,14 +199,9 @@ async def flow(request: web.Request) -> web.StreamResponse:
         if not isinstance(error, ConnectionError):
             problem = as_problem(error, "GET /v1/stream")
             log.warning("a stream was cut off: %s", problem)
-            last = form.fault(problem)
-        if request.transport is not None:
-            if last and not isinstance(error, TimeoutError):
-                # a chunk; the last one, which would say that this is all, does not follow
-                request.transport.write(b"%x\r\n%b\r\n" % (len(last), last))
-                request.transport.close()
-            else:
-                request.transport.abort()
+            # a client that takes nothing does not take this either
+            last = b"" if isinstance(error, TimeoutError) else form.fault(problem)
+        cut_off(request, last)
     finally:
         request.app[TASKS].discard(task)
         if coming is not None:

@@ -242,11 +242,9 @@ class Subscription:
         self._seam = VisibilitySnapshot(0, 0, frozenset())
         yield Subscribed(self._request.tags, resumed=True)
         for entry in entries:
-            parts = list(_frames(self._filter.pick(entry.notice.samples)))
-            for n, samples in enumerate(parts):
+            for data in _live(self._filter.pick(entry.notice.samples), entry.cursor, entry.cursor):
                 await self._may_send()
-                # only behind the last part is all of this notice with the client
-                yield Data(samples, entry.cursor - (n < len(parts) - 1), backfill=False)
+                yield data
         yield Live(self._taken())
         async with aclosing(self._tail()) as events:
             async for event in events:
@@ -301,12 +299,11 @@ class Subscription:
             self._queue.clear()
             self._queued_bytes = 0
             calculated, stale = await self._calculate(pieces)
-            frames = list(_frames(concat([*(piece.samples for piece in pieces), *calculated])))
-            for n, samples in enumerate(frames):
+            rows = concat([*(piece.samples for piece in pieces), *calculated])
+            for n, data in enumerate(_live(rows, pieces[0].cursor, pieces[-1].cursor)):
                 if n:
                     await self._may_send()
-                # only behind the last part is all of these notices with the client
-                yield Data(samples, pieces[-1].cursor if n == len(frames) - 1 else pieces[0].cursor - 1, backfill=False)
+                yield data
             for pen, span in stale:
                 for event in await self._recalculated(pen, span, pieces[-1].cursor):
                     if isinstance(event, Data):
@@ -386,3 +383,10 @@ class Subscription:
 def _frames(samples: Samples) -> Iterable[Samples]:
     for start in range(0, len(samples), MAX_FRAME_ROWS):
         yield samples.slice(start, min(start + MAX_FRAME_ROWS, len(samples)))
+
+
+def _live(samples: Samples, first: int, last: int) -> Iterable[Data]:
+    """The rows of the notices `first` to `last`: only behind the last part are all of them with the client."""
+    frames = list(_frames(samples))
+    for n, part in enumerate(frames, 1):
+        yield Data(part, last if n == len(frames) else first - 1, backfill=False)

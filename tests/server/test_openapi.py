@@ -50,14 +50,13 @@ def answers_as_described(operation: APIOperation[Any, Any, Any, Any], url: str) 
     def ask(case: Case, sensible: bool) -> None:
         if sensible and operation.path == "/v1/range":
             # of what is made up nearly all is refused: a tag that is none, a time that is none, what goes with another mode
-            made_up = case.body if operation.method == "post" else case.query
-            kept = ("mode", "points", "limit", "format")
-            made_up = {name: made_up[name] for name in kept if name in made_up} if isinstance(made_up, dict) else {}
-            made_up |= {"tag": ["api/#"], "start": "2026-01-01", "end": "2026-01-02"}
+            good = {"tag": ["api/#"], "start": "2026-01-01", "end": "2026-01-02"}
             if operation.method == "post":
-                case.body, case.query = made_up, {}
+                made_up = case.body if isinstance(case.body, dict) else {}
+                case.query = {}
+                case.body = {name: made_up[name] for name in ("mode", "points", "limit", "format") if name in made_up} | good
             else:
-                case.query = made_up
+                case.query = {name: value for name, value in case.query.items() if name not in ("at", "cursor")} | good
         response = case.call(base_url=url, timeout=10)
         found.add(response.status_code)
         case.validate_response(response, checks=CHECKS)
