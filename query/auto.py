@@ -255,7 +255,9 @@ class _Drawing:
 
     def _candidates(self, rows: Rows) -> Samples:
         """Of buckets, each in one column: of each column, or of each run of its buckets, the first, last, smallest and greatest sample."""
-        rows = rows[~np.isnan(rows["first"])]
+        known = ~np.isnan(rows["first"])
+        if not known.all():
+            rows = rows[known]
         n = len(rows)
         if not n:
             return Samples.empty()

@@ -41,6 +41,9 @@ _BUCKETS = 65_536
 #: pieces of a tag's time that are told apart; of more, neighbours are read together from below
 _PIECES = 100
 
+#: what is left beside buckets of an hour is read in minutes, and not first in tens of them: to plan one more part of a query takes longer than to read some more rows
+_SHORT: Mapping[Level, int] = {"10m": WIDTHS["1h"]}
+
 #: [start, end), µs
 Span = tuple[int, int]
 
@@ -175,7 +178,7 @@ class Stale:
                 inner = (-(-lo // width) * width, hi // width * width)
                 # of what was removed there are no buckets, or some that a late sample had made again
                 inner = (max(inner[0], min(lost.level_before(at), inner[1])), inner[1])
-                if inner[0] >= inner[1]:
+                if inner[0] >= inner[1] or (at != level and hi - lo < _SHORT.get(at, 0)):
                     rest.append((lo, hi))
                     continue
                 rest += [span for span in ((lo, inner[0]), (inner[1], hi)) if span[0] < span[1]]
