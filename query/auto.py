@@ -1,9 +1,9 @@
 """Auto: a trend as M4 would draw it from all samples, at a cost that does not grow with its span.
 
-Over a short span the samples are read, and the columns are those of M4. Over a longer one a rollup is read instead: of the coarsest level of which several buckets make a
-column. Then the first column begins where a bucket does, at or before `start`, and the columns are whole buckets wide: `points // 4` of them or somewhat fewer. A bucket
-knows its first, last, smallest and greatest sample with their times: these go through M4 in place of all its samples, and the same come out. Where the span begins or
-ends inside a bucket, where a bucket is not made yet, and where its samples have changed since, lower levels and samples are read instead of it.
+Over a short span the samples are read, and the columns are those of M4. Over a longer one a rollup is read instead: of the coarsest level whose buckets make columns
+that are hardly wider. Then the first column begins where a bucket does, at or before `start`, and the columns are whole buckets wide: `points // 4` of them or somewhat
+fewer. A bucket knows its first, last, smallest and greatest sample with their times: these go through M4 in place of all its samples, and the same come out. Where the
+span begins or ends inside a bucket, where a bucket is not made yet, and where its samples have changed since, lower levels and samples are read instead of it.
 
 A tag that turns out to have few samples comes from them after all: with `points` or fewer, whole.
 
@@ -34,8 +34,8 @@ from historian.schema.copy_binary import MAX_ROWS, NUMERIC_SELECT, FixedRows, Nu
 from historian.schema.decimals import POWERS
 from historian.schema.samples import BAD, GOOD, UNCERTAIN, Bools, Int32s, Int64s, Samples, concat
 
-#: buckets of a column at least, so that columns are at most a quarter wider than they would be otherwise
-_FINE = 4
+#: columns of whole buckets are at most so much wider than they would be otherwise
+_WIDER = 1.25
 #: of minutes, below which there are only the samples
 _FINEST = 2
 #: buckets of a tag at most, for columns as fine as that
@@ -91,7 +91,7 @@ class Columns:
         span = end - start
         width = max(-(-span // max(points // 4, 1)), 1)
         fits: list[Level] = [level for level in LEVELS if width >= WIDTHS[level]]
-        fine = [level for level in fits if width >= _FINE * WIDTHS[level]]
+        fine = [level for level in fits if -(-width // WIDTHS[level]) * WIDTHS[level] <= _WIDER * width]
         if fine and (span <= _MANY * WIDTHS[fine[-1]] or fits[-1] == fine[-1]):
             level = fine[-1]
         elif fits and (fine or width >= _FINEST * WIDTHS["1m"]):

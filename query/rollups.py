@@ -1,8 +1,9 @@
 """Rollups as readers want them: exact in the snapshot of their transaction.
 
 A stored bucket may lag behind its samples: it has not been made yet, or something in it was written late, corrected or deleted since. historian.rollup_stale says
-where, in the same snapshot. There the next lower level is read, and at last the samples themselves; so a late sample in a bucket of a day costs 23 buckets of an
-hour, five of ten minutes, nine of a minute and the samples of one. The same is done where the buckets of a level have been removed, as its retention has it.
+where, in the same snapshot. There the next lower level is read, and at last the samples themselves; so a late sample in a bucket of a day costs three buckets of six
+hours, five of an hour, five of ten minutes, nine of a minute and the samples of one. The same is done where the buckets of a level have been removed, as its retention
+has it.
 
 Where the samples have been removed for good, what buckets are left stay as they are, and there is nothing below them: see Lost.
 
@@ -28,10 +29,10 @@ from historian.schema.connection import PG_EPOCH_US, Connection
 from historian.schema.copy_binary import FixedRows
 from historian.schema.samples import Int64s
 
-Level = Literal["1m", "10m", "1h", "1d"]
+Level = Literal["1m", "10m", "1h", "6h", "1d"]
 
 #: width of a level's buckets (µs), the lowest level first
-WIDTHS: Mapping[Level, int] = {"1m": 60_000_000, "10m": 600_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
+WIDTHS: Mapping[Level, int] = {"1m": 60_000_000, "10m": 600_000_000, "1h": 3_600_000_000, "6h": 21_600_000_000, "1d": 86_400_000_000}
 LEVELS: tuple[Level, ...] = tuple(WIDTHS)
 
 #: buckets of a chunk: while the database finds the next, these are made use of
@@ -52,12 +53,12 @@ _STALE = """
 SELECT true AS stale, level, tag_id AS tag_id, NULL::int4[] AS tag_ids, ARRAY[stale_from, stale_to] AS instants FROM historian.rollup_stale($1, $2, $3)
 UNION ALL
 SELECT false, NULL, NULL, tag_ids, instants FROM (
-    SELECT array_agg(tag_id) AS tag_ids, ARRAY[since, before, before_1m, before_10m, before_1h, before_1d] AS instants
-    FROM historian.retention_lost WHERE tag_id = ANY ($1) AND greatest(before, before_1m, before_10m, before_1h, before_1d) > $2 GROUP BY 2
+    SELECT array_agg(tag_id) AS tag_ids, ARRAY[since, before, before_1m, before_10m, before_1h, before_6h, before_1d] AS instants
+    FROM historian.retention_lost WHERE tag_id = ANY ($1) AND greatest(before, before_1m, before_10m, before_1h, before_6h, before_1d) > $2 GROUP BY 2
 ) AS l
 """
 _LOST = """
-SELECT array_agg(tag_id), ARRAY[since, before, before_1m, before_10m, before_1h, before_1d]
+SELECT array_agg(tag_id), ARRAY[since, before, before_1m, before_10m, before_1h, before_6h, before_1d]
 FROM historian.retention_lost WHERE tag_id = ANY ($1) AND before > $2 AND since < $3 GROUP BY 2
 """
 

@@ -15,7 +15,7 @@ from historian.schema.errors import BadInput, NotFound
 from historian.schema.paths import check_path, is_wildcard, wildcard_regex
 
 DEFAULT = "default"
-LEVELS = ("1m", "10m", "1h", "1d")
+LEVELS = ("1m", "10m", "1h", "6h", "1d")
 #: the newest are still being written, and their rollups made
 FEWEST_DAYS = 2
 MOST_DAYS = 100_000
@@ -36,6 +36,7 @@ class Group:
     days_1m: int | None = None
     days_10m: int | None = None
     days_1h: int | None = None
+    days_6h: int | None = None
     days_1d: int | None = None
     tags: int = 0
 
@@ -50,7 +51,7 @@ class Horizon:
 
 _GROUPS = """
 WITH counted AS (SELECT historian.retention_group_of(path) AS name, count(*)::int AS tags FROM historian.tag GROUP BY 1)
-SELECT g.name, priority, patterns, raw_days, archive, days_1m, days_10m, days_1h, days_1d, COALESCE(tags, 0)
+SELECT g.name, priority, patterns, raw_days, archive, days_1m, days_10m, days_1h, days_6h, days_1d, COALESCE(tags, 0)
 FROM historian.retention_group g LEFT JOIN counted USING (name) ORDER BY priority, name
 """
 _DENIED = "let its owner run: historian db grant ROLE"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: level: seconds
-LEVELS = {"1m": 60, "10m": 600, "1h": 3600, "1d": 86_400}
+LEVELS = {"1m": 60, "10m": 600, "1h": 3600, "6h": 21_600, "1d": 86_400}
 
 #: what a level's row is compared by; times in µs
 COLUMNS = f"""

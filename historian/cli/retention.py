@@ -78,6 +78,7 @@ def set_(
     keep_1m: Annotated[str | None, typer.Option("--keep-1m", metavar="DAYS|forever", help="Buckets of a minute are kept so long.")] = None,
     keep_10m: Annotated[str | None, typer.Option("--keep-10m", metavar="DAYS|forever", help="Of ten minutes.")] = None,
     keep_1h: Annotated[str | None, typer.Option("--keep-1h", metavar="DAYS|forever", help="Of an hour.")] = None,
+    keep_6h: Annotated[str | None, typer.Option("--keep-6h", metavar="DAYS|forever", help="Of six hours.")] = None,
     keep_1d: Annotated[str | None, typer.Option("--keep-1d", metavar="DAYS|forever", help="Of a day.")] = None,
     priority: Annotated[
         int | None, typer.Option(help="Of groups that have the same tag the lowest counts, then the name.", show_default="100")
@@ -88,7 +89,7 @@ def set_(
     """Make a group, or change what is named here of one. Removes nothing by itself."""
     from historian.schema.retention import set_group
 
-    given = {"raw": raw, "1m": keep_1m, "10m": keep_10m, "1h": keep_1h, "1d": keep_1d}
+    given = {"raw": raw, "1m": keep_1m, "10m": keep_10m, "1h": keep_1h, "6h": keep_6h, "1d": keep_1d}
     days = {what: _days(what, text) for what, text in given.items() if text is not None}
     _on(
         dsn,

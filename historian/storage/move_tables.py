@@ -83,6 +83,7 @@ LEFT = {
     "rollup_1m_stored": "the target refreshes its rollups itself",
     "rollup_10m_stored": "the target refreshes its rollups itself",
     "rollup_1h_stored": "the target refreshes its rollups itself",
+    "rollup_6h_stored": "the target refreshes its rollups itself",
     "rollup_1d_stored": "the target refreshes its rollups itself",
     "rollup_turn": "the target refreshes its rollups itself",
     "chunk_plan": "the target measures its own rate",

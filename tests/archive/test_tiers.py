@@ -97,14 +97,14 @@ async def test_what_a_query_gives_is_the_same_before_and_after_samples_are_archi
     retention.set_group(database, "default", archive=True, days={"raw": 3650})
     await Archiver(pool, str(tmp_path)).run()
     before = await all_of_it()
-    retention.set_group(database, "default", archive=True, days={"raw": 3, "1m": 3, "10m": 4, "1h": 6})
+    retention.set_group(database, "default", archive=True, days={"raw": 3, "1m": 3, "10m": 4, "1h": 6, "6h": 6})
     report = await Archiver(pool, str(tmp_path)).run()
     assert report.rows
     assert not report.waits
-    for level, days in (("1m", 3), ("10m", 4), ("1h", 6)):
+    for level, days in (("1m", 3), ("10m", 4), ("1h", 6), ("6h", 6)):
         assert await pool.fetchval(f"SELECT min(bucket) FROM historian.rollup_{level}") == TODAY - days * DAY
     # days that are made longer bring nothing back
-    retention.set_group(database, "default", days={"1m": 100, "10m": None, "1h": 3650})
+    retention.set_group(database, "default", days={"1m": 100, "10m": None, "1h": 3650, "6h": 3650})
     for key, found in (await all_of_it()).items():
         was = before[key]
         if key[0] == "auto":
@@ -130,7 +130,7 @@ async def test_where_samples_and_fine_levels_are_gone_for_good_the_coarser_ones_
 ) -> None:
     steady(database)
     plant = await history(pool, 8, 60)
-    retention.set_group(database, "default", archive=False, days={"raw": 3, "1m": 3, "10m": 3, "1h": 6})
+    retention.set_group(database, "default", archive=False, days={"raw": 3, "1m": 3, "10m": 3, "1h": 6, "6h": 6})
     # of the other group everything is kept
     retention.set_group(database, "kept", patterns=("b/f",), archive=False)
     await Archiver(pool).run()
@@ -212,7 +212,7 @@ async def test_what_was_archived_before_a_group_had_no_archive_any_more_is_read(
     plant = await history(pool, 7, 600)
     retention.set_group(database, "default", archive=True, days={"raw": 5})
     await Archiver(pool, str(tmp_path)).run()
-    retention.set_group(database, "default", archive=False, days={"raw": 3, "1m": 3, "10m": 3, "1h": 3})
+    retention.set_group(database, "default", archive=False, days={"raw": 3, "1m": 3, "10m": 3, "1h": 3, "6h": 3})
     await Archiver(pool, str(tmp_path)).run()
     start, end = TODAY - 7 * DAY, TODAY - 2 * DAY
     archived, lost = TODAY - 5 * DAY, TODAY - 3 * DAY

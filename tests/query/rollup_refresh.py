@@ -24,7 +24,8 @@ class Refresh(RollupsByHand):
         at = np.datetime64(up_to, "us").astype(str) + "+00"
         if self.plain:
             self.conn.execute(
-                "SELECT historian.refresh_rollups(%s::timestamptz, %s)", (at, {"1m": 3, "10m": 20, "1h": 100, "1d": 5000}[level])
+                "SELECT historian.refresh_rollups(%s::timestamptz, %s)",
+                (at, {"1m": 3, "10m": 20, "1h": 100, "6h": 1000, "1d": 5000}[level]),
             )
         else:
             width = LEVELS[level] * 1_000_000

@@ -110,7 +110,7 @@ def history(tag: Tag, start: int, span: int, n: int, seed: int) -> Samples:
     seed=st.integers(0, 2**31),
     span=st.sampled_from([20 * MINUTE, 3 * HOUR, DAY, 5 * DAY, 30 * DAY]),
     counts=st.lists(st.sampled_from([30, 200, 900]), min_size=1, max_size=3),
-    refreshes=st.lists(st.tuples(st.sampled_from(["1m", "10m", "1h", "1d", "all"]), st.floats(0, 1.1)), max_size=5),
+    refreshes=st.lists(st.tuples(st.sampled_from(["1m", "10m", "1h", "6h", "1d", "all"]), st.floats(0, 1.1)), max_size=5),
     late=st.integers(0, 3),
     asked=st.lists(st.tuples(st.integers(10, 60), st.floats(0, 0.3), st.floats(0.5, 1.1)), min_size=3, max_size=3),
 )
@@ -159,7 +159,7 @@ def test_columns_are_whole_buckets_and_nearly_as_many_as_were_asked_for() -> Non
                     bucket = LEVELS[columns.level] * SECOND
                     assert columns.width % bucket == 0 == columns.origin % bucket
     levels = [Columns.of(START, START + span, 2000).level for span in (HOUR, DAY, 30 * DAY, 365 * DAY, 3652 * DAY)]
-    assert levels == [None, "1m", "10m", "1h", "1d"]
+    assert levels == [None, "1m", "10m", "6h", "1d"]
 
 
 def test_a_span_whose_columns_are_whole_buckets_is_cut_just_so() -> None:

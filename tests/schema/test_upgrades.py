@@ -175,7 +175,7 @@ async def check(dsn: str, version: int) -> None:
         pool.terminate()
 
 
-LEVELS = ("1m", "10m", "1h", "1d")
+LEVELS = ("1m", "10m", "1h", "6h", "1d")
 
 
 async def make_buckets(pool: Pool) -> None:

@@ -32,7 +32,7 @@ def test_a_server_s_role_writes_and_reads_and_can_neither_drop_nor_alter(timesca
         assert delete(conn, [(tag, row.ts) for row in rows[:10]]) == 10
         insert_rows(conn, rows[:5])
         assert stored(conn) == [*rows[:5], *rows[10:]]
-        for level in ("1m", "10m", "1h", "1d"):
+        for level in ("1m", "10m", "1h", "6h", "1d"):
             assert conn.execute(f"SELECT sum(count) FROM historian.rollups_{level}".encode()).fetchone() is not None
         for statement in (
             "DROP TABLE historian.sample",
