@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from historian.ingest.decode.limits import DecodeLimits
+from historian.stream.nats_connection import NatsAddress
 
 DEFAULT_PORT = 8742
 _MB = 1 << 20
@@ -26,6 +28,12 @@ class Settings(BaseSettings):
     #: any PostgreSQL or TimescaleDB server; none: the embedded database in `data_dir`
     dsn: SecretStr | None = None
     data_dir: Path | None = None
+
+    #: a bus between several servers on one database (docs/scale.md): nats://host:4222, several with commas, tls:// for TLS; none: they hear of each other by the database
+    nats: SecretStr | None = None
+    #: what NATS wants to see: a token, or a file of credentials as `nsc` makes them; a user and a password stand in the address
+    nats_token: SecretStr | None = None
+    nats_credentials: Path | None = None
 
     #: expired raw samples go there, and are read from there (docs/archive.md): a directory, or a URI as s3://bucket/plant; none: where the database says
     archive_dir: str | None = None
@@ -98,6 +106,30 @@ class Settings(BaseSettings):
         if not host.strip():
             raise ValueError("is empty; 0.0.0.0 listens on all interfaces")
         return host.strip()
+
+    @field_validator("nats")
+    @classmethod
+    def _nats(cls, nats: SecretStr | None) -> SecretStr | None:
+        for url in nats.get_secret_value().split(",") if nats is not None else ():
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+                raise ValueError("is no address as nats://host:4222, or several of them with commas between")
+        return nats
+
+    @field_validator("nats_credentials")
+    @classmethod
+    def _nats_credentials(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @property
+    def nats_address(self) -> NatsAddress | None:
+        """Where the bus is, if there is to be one."""
+        if self.nats is None:
+            return None
+        urls = tuple(url.strip() for url in self.nats.get_secret_value().split(","))
+        return NatsAddress(urls, self.nats_token.get_secret_value() if self.nats_token else None, self.nats_credentials)
 
     def decode_limits(self) -> DecodeLimits:
         """What is let in of a body."""

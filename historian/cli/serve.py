@@ -45,6 +45,15 @@ def serve(
             "--create-tags/--no-create-tags", help="Make tags that a write names and that do not exist.", show_default="make them"
         ),
     ] = None,
+    nats: Annotated[
+        str | None,
+        typer.Option(
+            help="A bus between several servers on one database, as nats://host:4222.",
+            metavar="URL",
+            envvar="HISTORIAN_NATS",
+            show_envvar=True,
+        ),
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help='Write {"url", "pid"} as JSON here once writes and streams are served.')
     ] = None,
@@ -62,6 +71,7 @@ def serve(
         "allowed_hosts": tuple(allowed_host) if allowed_host else None,
         "allowed_origins": tuple(allowed_origin) if allowed_origin else None,
         "create_tags": create_tags,
+        "nats": nats,
     }
     settings = settings_from(given)
     sys.exit(run(settings, ready_file=ready_file, verbose=verbose))

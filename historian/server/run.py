@@ -37,6 +37,8 @@ from historian.settings import Settings
 from historian.storage.retention import Retention
 from historian.storage.rollups import RollupRefresh
 from historian.stream.hub import Hub
+from historian.stream.nats_bus import NatsBus
+from historian.stream.nats_connection import require_nats
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,8 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
     Raises BadInput, Conflict, SchemaError and Unavailable, each saying what to do, if it cannot start.
     """
     check_exposure(settings)
+    if settings.nats is not None:
+        require_nats()
     schema = await asyncio.to_thread(require_current, dsn)
     listening = _listen(settings)
     async with AsyncExitStack() as stack:
@@ -144,9 +148,13 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         catalogue = Catalogue(upkeep)
         await catalogue.refresh()
         hub = Hub(retain_bytes=settings.retain)
-        sweep = Sweep(upkeep, hub, instance=instance, interval_s=settings.sweep_s)
+        address = settings.nats_address
+        bus = None if address is None else NatsBus(upkeep, hub, address, instance=instance)
+        sweep = Sweep(
+            upkeep, hub, instance=instance, interval_s=settings.sweep_s, on_bus=(lambda: False) if bus is None else (lambda: bus.connected)
+        )
         await sweep.begin()
-        writer = Writer(writes, hub.publish, instance=instance)
+        writer = Writer(writes, hub.publish, instance=instance, relay=None if bus is None else bus.relay)
         batcher = Batcher(
             writer,
             lanes=lanes,
@@ -165,6 +173,9 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         ingests = Ingests(Leases(dsn), patient)
         services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests)
         _count(services)
+        if bus is not None:
+            _count_bus(services.metrics, bus)
+            await stack.enter_async_context(_task(bus.run()))
         await stack.enter_async_context(_task(sweep.run()))
         await stack.enter_async_context(_task(Maintenance(upkeep, catalogue, content_kept_s=settings.content_kept_s).run()))
         if schema.engine == "plain":
@@ -224,3 +235,16 @@ def _count(services: Services) -> None:
     metrics.gauge("historian_subscriptions", "Open subscriptions", lambda: len(hub))
     metrics.gauge("historian_tags", "Tags in the catalogue", lambda: len(services.catalogue))
     metrics.gauge("historian_body_bytes", "Bytes of write bodies in work", lambda: services.bodies.held)
+
+
+def _count_bus(metrics: Metrics, bus: NatsBus) -> None:
+    counts = bus.counts
+    metrics.gauge("historian_bus_connected", "Whether this server is on the bus of NATS", lambda: bus.connected)
+    metrics.gauge("historian_bus_waiting_bytes", "Bytes that wait to be sent over NATS", lambda: bus.waiting_bytes)
+    metrics.counter("historian_bus_connections", "Connections that were made to NATS", lambda: counts.connections)
+    metrics.counter("historian_bus_sent_notices", "Commits sent over NATS", lambda: counts.sent)
+    metrics.counter("historian_bus_unsent_notices", "Commits not sent over NATS, and left to the ledger sweep", lambda: counts.unsent)
+    metrics.counter("historian_bus_received_notices", "Commits of other servers that NATS brought", lambda: counts.received)
+    metrics.counter("historian_bus_late_notices", "Commits that NATS brought behind the ledger sweep", lambda: counts.late)
+    metrics.counter("historian_bus_dropped_notices", "Commits that NATS brought faster than they were handed on", lambda: counts.dropped)
+    metrics.counter("historian_bus_faulty_messages", "Messages on the bus of NATS that are no notices", lambda: counts.faulty)
