@@ -1,4 +1,7 @@
-"""A real nats-server with JetStream as a process of its own: restart, SIGKILL, and a stop that looks like a broken network. Use it as a fixture, `from nats_server import nats`."""
+"""A real nats-server with JetStream as a process of its own: restart, SIGKILL, and a stop that looks like a broken network.
+
+Use it as a fixture, `from nats_server import nats`, or make one.
+"""
 
 from __future__ import annotations
 
