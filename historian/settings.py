@@ -40,6 +40,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
+    #: processes that answer on the port; what follows is of each of them
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     #: who knows it may read and write; needed off loopback
     token: SecretStr | None = None
     #: serve off loopback without a token: whoever reaches the port reads and writes
@@ -139,6 +141,12 @@ class Settings(BaseSettings):
             max_past_s=self.max_past_s,
             max_future_s=self.max_future_s,
         )
+
+    @property
+    def connections(self) -> int:
+        """How many a worker may have to the database."""
+        # the lanes of both batchers; partitions, new tags and the doorbell; the upkeep's; the leases'
+        return 2 * self.write_lanes + 3 + self.read_connections + self.backfill_connections + 7 + 1
 
     @property
     def on_loopback(self) -> bool:
