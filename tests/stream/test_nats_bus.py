@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,10 +32,14 @@ NEVER_S = 3600.0
 
 
 async def figures(session: aiohttp.ClientSession, url: str) -> dict[str, float]:
-    """The metrics of a server that have no labels."""
+    """The metrics of a server, each summed up over its labels."""
+    found: defaultdict[str, float] = defaultdict(float)
     async with session.get(f"{url}/metrics") as answer:
-        lines = [line.split(" ") for line in (await answer.text()).splitlines() if line.startswith("historian_") and "{" not in line]
-    return {name.removesuffix("_total"): float(value) for name, value in lines}
+        for line in (await answer.text()).splitlines():
+            if line.startswith("historian_"):
+                name, _, value = line.rpartition(" ")
+                found[name.partition("{")[0].removesuffix("_total")] += float(value)
+    return found
 
 
 async def on_bus(session: aiohttp.ClientSession, url: str) -> None:

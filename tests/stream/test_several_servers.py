@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
@@ -20,6 +21,7 @@ from proofs.proxy import Proxy
 from seam_writer import make_batch
 from test_nats_bus import figures, on_bus
 from test_seam import assert_exactly, stored
+from test_workers import workers_of
 from viewer import Viewer
 
 from historian.schema.catalogue import Catalogue, TagDefinition
@@ -27,7 +29,7 @@ from historian.schema.connection import Pool
 from historian.schema.samples import arrow_schema
 
 WRITERS = 3
-VIEWERS = 12
+VIEWERS = 9
 GROUPS = 6
 TAGS_A_GROUP = 5
 ROWS = 100
@@ -85,7 +87,7 @@ async def seam(pool: Pool, servers: list[ServerProcess], trouble: Callable[[], C
         viewers, patterns, watching = [], [], []
         for n in range(VIEWERS):
             patterns.append([*(f"seam/g{group}/#" for group in chance.sample(range(GROUPS), 2)), SENTINEL])
-            viewers.append(Viewer(urls[n % 2], patterns[-1], begun_us - 60_000_000, json_only=n % 6 == 5))
+            viewers.append(Viewer(urls[n % 2], patterns[-1], begun_us - 60_000_000, json_only=n % 4 == 3))
             task = asyncio.create_task(watch(viewers[-1], session, urls, random.Random(f"{seed}-{n}")))
             watching.append(task)
             stack.callback(task.cancel)
@@ -117,11 +119,13 @@ async def seam(pool: Pool, servers: list[ServerProcess], trouble: Callable[[], C
         await asyncio.gather(*watching, return_exceptions=True)
 
 
-async def test_by_the_ledger_alone_with_a_server_killed(pool: Pool, serve: Serve) -> None:
-    servers = [serve(), serve()]
+async def test_by_the_ledger_alone_with_a_server_and_a_worker_killed(pool: Pool, serve: Serve) -> None:
+    # three hubs
+    servers = [serve("--workers", "2"), serve()]
 
     async def trouble() -> None:
         await asyncio.sleep(SECONDS / 4)
+        workers_of(servers[0])[0].kill()
         servers[1].kill()
         await asyncio.to_thread(servers[1].start)
         await asyncio.sleep(SECONDS / 4)
@@ -131,6 +135,11 @@ async def test_by_the_ledger_alone_with_a_server_killed(pool: Pool, serve: Serve
         for server in servers:
             found = await figures(session, server.url)
             assert found["historian_swept_notices"] > 0, "each is told of the other's commits by the ledger"
+    workers = workers_of(servers[0])
+    assert servers[0].stop(signal.SIGINT) == 0
+    assert len(workers) == 2
+    assert not any(worker.is_running() for worker in workers)
+    assert "Traceback" not in servers[0].log
 
 
 @pytest.mark.slow
