@@ -112,7 +112,10 @@ class Settings(BaseSettings):
     @field_validator("nats")
     @classmethod
     def _nats(cls, nats: SecretStr | None) -> SecretStr | None:
-        for url in nats.get_secret_value().split(",") if nats is not None else ():
+        if nats is None or not nats.get_secret_value().strip():
+            # as a compose file has it whose variable is not set
+            return None
+        for url in nats.get_secret_value().split(","):
             parts = urlsplit(url.strip())
             if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
                 raise ValueError("is no address as nats://host:4222, or several of them with commas between")

@@ -71,8 +71,8 @@ async def test_of_what_is_written_through_any_worker_viewers_of_all_are_told_and
                     await asyncio.sleep(0.05)
             async with session.get(f"{server.url}/metrics") as answer:
                 text = await answer.text()
-            assert "\nhistorian_workers 2.0\n" in text
-            assert "\nhistorian_worker_restarts_total 1.0\n" in text
+            assert "\nhistorian_server_workers 2.0\n" in text
+            assert "\nhistorian_server_worker_restarts_total 1.0\n" in text
             assert "SIGKILL" in server.log
             # those that lost their worker go on by their cursors, at this one or another
             for n, viewer in enumerate(viewers):

@@ -200,9 +200,9 @@ class Supervisor:
     def _own(self) -> list[Metric]:
         up = sum(life.ready.is_set() and life.process.returncode is None for life in self._lives.values())
         return [
-            GaugeMetricFamily("historian_workers", "Workers that serve", value=up),
+            GaugeMetricFamily("historian_server_workers", "Workers that serve", value=up),
             CounterMetricFamily(
-                "historian_worker_restarts", "Workers that were started in the place of one that had ended", value=self._restarts
+                "historian_server_worker_restarts", "Workers that were started in the place of one that had ended", value=self._restarts
             ),
         ]
 
