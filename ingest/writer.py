@@ -171,12 +171,13 @@ class Writer:
     """Writes batches to one database. Calls may run at once, each on a connection of its own.
 
     `publish` is called after each commit, in this process, with what was committed; it must not raise or block. `instance` names this process
-    on the doorbell, so that its own sweep, which needs no telling, is not woken. `relay` is called beside `publish`, for other servers.
+    on the doorbell, so that its own sweep, which needs no telling, is not woken. `relay`, if it is set, is called beside
+    `publish`, for other servers.
     """
 
-    def __init__(self, pool: Pool, publish: Publish | None = None, *, instance: str = "", relay: Relay | None = None) -> None:
+    def __init__(self, pool: Pool, publish: Publish | None = None, *, instance: str = "") -> None:
         self._pool = pool
-        self._relay = relay
+        self.relay: Relay | None = None
         self._instance = instance
         self._publish = publish
         self._partitions = Partitions(pool)
@@ -243,7 +244,7 @@ class Writer:
                     answers, notice, content, replaced = await self._transaction(conn, work, after, ahead)
                 # committed, and only now known to anybody
                 if notice is not None:
-                    self._relayed &= self._relay is not None and self._relay(notice.xid, notice.position, content)
+                    self._relayed &= self.relay is not None and self.relay(notice.xid, notice.position, content)
                     if self._publish is not None:
                         self._publish(notice)
                     if self._is_direct(len(notice.samples), len(work.tags)):

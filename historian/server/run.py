@@ -112,7 +112,7 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
             upkeep, hub, instance=instance, interval_s=settings.sweep_s, on_bus=(lambda: False) if bus is None else (lambda: bus.connected)
         )
         await sweep.begin()
-        writer = Writer(writes, hub.publish, instance=instance, relay=None if bus is None else bus.relay)
+        writer = Writer(writes, hub.publish, instance=instance)
         batcher = Batcher(
             writer,
             lanes=lanes,
@@ -132,6 +132,7 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
         services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests)
         _count(services)
         if bus is not None:
+            writer.relay = bus.relay
             _count_bus(services.metrics, bus)
             await stack.enter_async_context(_task(bus.run()))
         await stack.enter_async_context(_task(sweep.run()))
