@@ -165,7 +165,7 @@ def test_compose_refers_to_what_there_is() -> None:
             assert secret in COMPOSE["secrets"]
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} is open to the network"
-        wanted |= set(re.findall(r"\$\{(\w+):\?", yaml.safe_dump(service)))
+        wanted |= set(re.findall(r"\$\{(\w+):[?-]", yaml.safe_dump(service)))
     example = {line.partition("=")[0] for line in (DEPLOY / "compose/.env.example").read_text().splitlines() if "=" in line}
     assert wanted | {secret["environment"] for secret in COMPOSE["secrets"].values()} == example
 

@@ -172,16 +172,16 @@ async def test_over_nats_with_restarts_partitions_and_a_server_killed(pool: Pool
                     nats.pause()
                     await asyncio.sleep(step)
                     nats.resume()
-                    await asyncio.sleep(step)
+                    async with asyncio.timeout(60):
+                        # what is written now comes over NATS again, to the one that was killed too
+                        while not (await figures(session, servers[1].url))["historian_bus_received_notices"]:
+                            await asyncio.sleep(0.05)
 
                 await seam(pool, servers, trouble, "nats")
                 assert seen["historian_bus_received_notices"] > 0, "NATS brought nothing"
-                for server in servers:
-                    await on_bus(session, server.url)
-                    found = await figures(session, server.url)
-                    assert found["historian_swept_notices"] > 0, "the sweep was not needed: this test has shown nothing of it"
-                    assert found["historian_bus_received_notices"] > 0, "it got nothing over NATS after it came back"
-                assert (await figures(session, servers[0].url))["historian_bus_connections"] >= 2, "it did not come back to NATS"
+                found = await figures(session, servers[0].url)
+                assert found["historian_swept_notices"] > 0, "the sweep was not needed: this test has shown nothing of it"
+                assert found["historian_bus_connections"] >= 2, "it did not come back to NATS"
     finally:
         nats.stop()
         print(f"--- log of nats-server\n{nats.log}")
