@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from historian.ingest.decode.limits import DecodeLimits
+from historian.stream.nats_connection import NatsAddress
 
 DEFAULT_PORT = 8742
 _MB = 1 << 20
@@ -27,11 +29,19 @@ class Settings(BaseSettings):
     dsn: SecretStr | None = None
     data_dir: Path | None = None
 
+    #: a bus between several servers on one database (docs/scale.md): nats://host:4222, several with commas, tls:// for TLS; none: they hear of each other by the database
+    nats: SecretStr | None = None
+    #: what NATS wants to see: a token, or a file of credentials as `nsc` makes them; a user and a password stand in the address
+    nats_token: SecretStr | None = None
+    nats_credentials: Path | None = None
+
     #: expired raw samples go there, and are read from there (docs/archive.md): a directory, or a URI as s3://bucket/plant; none: where the database says
     archive_dir: str | None = None
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
+    #: processes that answer on the port; what follows is of each of them
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     #: who knows it may read and write; needed off loopback
     token: SecretStr | None = None
     #: serve off loopback without a token: whoever reaches the port reads and writes
@@ -99,6 +109,33 @@ class Settings(BaseSettings):
             raise ValueError("is empty; 0.0.0.0 listens on all interfaces")
         return host.strip()
 
+    @field_validator("nats")
+    @classmethod
+    def _nats(cls, nats: SecretStr | None) -> SecretStr | None:
+        if nats is None or not nats.get_secret_value().strip():
+            # as a compose file has it whose variable is not set
+            return None
+        for url in nats.get_secret_value().split(","):
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+                raise ValueError("is no address as nats://host:4222, or several of them with commas between")
+        return nats
+
+    @field_validator("nats_credentials")
+    @classmethod
+    def _nats_credentials(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @property
+    def nats_address(self) -> NatsAddress | None:
+        """Where the bus is, if there is to be one."""
+        if self.nats is None:
+            return None
+        urls = tuple(url.strip() for url in self.nats.get_secret_value().split(","))
+        return NatsAddress(urls, self.nats_token.get_secret_value() if self.nats_token else None, self.nats_credentials)
+
     def decode_limits(self) -> DecodeLimits:
         """What is let in of a body."""
         return DecodeLimits(
@@ -107,6 +144,12 @@ class Settings(BaseSettings):
             max_past_s=self.max_past_s,
             max_future_s=self.max_future_s,
         )
+
+    @property
+    def connections(self) -> int:
+        """How many a worker may have to the database."""
+        # the lanes of both batchers; partitions, new tags and the doorbell; the upkeep's; the leases'
+        return 2 * self.write_lanes + 3 + self.read_connections + self.backfill_connections + 7 + 1
 
     @property
     def on_loopback(self) -> bool:

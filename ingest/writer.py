@@ -45,6 +45,8 @@ from historian.schema.samples import Bools, Int32s, Int64s, Samples, concat
 log = logging.getLogger(__name__)
 
 Publish = Callable[[Notice], None]
+#: xid, position and content of what was committed, for the bus between servers; says whether it is on its way
+Relay = Callable[[int, int, bytes], bool]
 
 #: An earlier write of this process that takes longer than this may be waiting, in the database, for something that we hold (TimescaleDB making a chunk): begin again
 #: behind it. PostgreSQL cannot see a circle of which one part is a wait in this process.
@@ -169,11 +171,13 @@ class Writer:
     """Writes batches to one database. Calls may run at once, each on a connection of its own.
 
     `publish` is called after each commit, in this process, with what was committed; it must not raise or block. `instance` names this process
-    on the doorbell, so that its own sweep, which needs no telling, is not woken.
+    on the doorbell, so that its own sweep, which needs no telling, is not woken. `relay`, if it is set, is called beside
+    `publish`, for other servers.
     """
 
     def __init__(self, pool: Pool, publish: Publish | None = None, *, instance: str = "") -> None:
         self._pool = pool
+        self.relay: Relay | None = None
         self._instance = instance
         self._publish = publish
         self._partitions = Partitions(pool)
@@ -182,6 +186,8 @@ class Writer:
         self._beliefs = Beliefs()
         self._doorbell: asyncio.Task[None] | None = None
         self._rung = False
+        #: whether all that the next ring is for is on the bus
+        self._relayed = True
         self.counts = WriterCounts()
 
     async def write(self, batches: Sequence[Batch], *, after: Sequence[asyncio.Future[None]] = ()) -> list[Receipt | Conflict]:
@@ -235,9 +241,10 @@ class Writer:
         try:
             async with self._pool.acquire() as conn:
                 async with conn.transaction():
-                    answers, notice, replaced = await self._transaction(conn, work, after, ahead)
+                    answers, notice, content, replaced = await self._transaction(conn, work, after, ahead)
                 # committed, and only now known to anybody
                 if notice is not None:
+                    self._relayed &= self.relay is not None and self.relay(notice.xid, notice.position, content)
                     if self._publish is not None:
                         self._publish(notice)
                     if self._is_direct(len(notice.samples), len(work.tags)):
@@ -250,7 +257,8 @@ class Writer:
 
     async def _transaction(
         self, conn: Connection, work: _Work, after: Sequence[asyncio.Future[None]], ahead: bool
-    ) -> tuple[list[Receipt | Conflict], Notice | None, int]:
+    ) -> tuple[list[Receipt | Conflict], Notice | None, bytes, int]:
+        """The receipts, the notice and its content, if anything was stored, and how many samples were replaced."""
         batches, first, digests = work.batches, work.first, work.digests
         entered = await conn.fetch(
             _ENTER,
@@ -280,12 +288,14 @@ class Writer:
             work.samples if len(fresh) == len(batches) else newest_of_each([batches[n].samples for key, n in first.items() if key in fresh])
         )
         if not len(samples):
-            return answers, None, 0
-        position, replaced = await self._store(conn, samples, after, ahead)
-        return answers, Notice(int(next(iter(fresh.values()))), position, samples), replaced
+            return answers, None, b"", 0
+        position, content, replaced = await self._store(conn, samples, after, ahead)
+        return answers, Notice(int(next(iter(fresh.values()))), position, samples), content, replaced
 
-    async def _store(self, conn: Connection, samples: Samples, after: Sequence[asyncio.Future[None]], ahead: bool) -> tuple[int, int]:
-        """Store samples that are sorted by (tag_id, ts), each key once. Returns the position, and how many samples were replaced. Raises _Overtaken."""
+    async def _store(
+        self, conn: Connection, samples: Samples, after: Sequence[asyncio.Future[None]], ahead: bool
+    ) -> tuple[int, bytes, int]:
+        """Store samples that are sorted by (tag_id, ts), each key once. Returns the position, the content, and how many samples were replaced. Raises _Overtaken."""
         starts, ends = runs(samples.tag_id)
         counts, tags = ends - starts, samples.tag_id[starts]
         direct = self._is_direct(len(samples), len(tags))
@@ -322,12 +332,12 @@ class Writer:
         content = await asyncio.to_thread(ledger.encode_content, samples) if len(samples) > _LARGE else ledger.encode_content(samples)
         if self._partitions.plain:
             changed = (column.tolist() for column in changed_minutes(samples))
-            return await conn.fetchval(_LEAVE_CHANGED, content, *changed), replaced
+            return await conn.fetchval(_LEAVE_CHANGED, content, *changed), content, replaced
         past = samples.ts < time.time_ns() // 1000 - _LATE_US
         if not past.any():
-            return await conn.fetchval(_LEAVE, content), replaced
+            return await conn.fetchval(_LEAVE, content), content, replaced
         changed = (column.tolist() for column in changed_minutes(samples.take(past)))
-        return await conn.fetchval(_LEAVE_LATE, content, *changed), replaced
+        return await conn.fetchval(_LEAVE_LATE, content, *changed), content, replaced
 
     async def _clear(self, conn: Connection, samples: Samples, late: Bools) -> int:
         """Delete what stands at the (tag, ts) of late samples; most of them replace nothing. Returns how many were deleted."""
@@ -416,9 +426,10 @@ class Writer:
 
     async def _ring_until_quiet(self) -> None:
         while self._rung:
-            self._rung = False
+            payload = self._instance + (ledger.RELAYED if self._relayed else "")
+            self._rung, self._relayed = False, True
             try:
-                await self._pool.execute("SELECT pg_notify($1, $2)", ledger.DOORBELL, self._instance)
+                await self._pool.execute("SELECT pg_notify($1, $2)", ledger.DOORBELL, payload)
             except Exception as error:  # they sweep the ledger by themselves, only later
                 log.debug("doorbell not rung: %s", error)
 

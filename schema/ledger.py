@@ -13,6 +13,8 @@ from historian.schema.samples import Samples, arrow_schema
 
 #: PostgreSQL's NOTIFY channel on which a writer rings after its commit: other processes look into the ledger then, and not only at their next sweep
 DOORBELL = "historian_committed"
+#: stands behind the ringer's name where all that it rings for went over the bus between servers too: whoever is on it need not look at once
+RELAYED = " relayed"
 
 MAX_SEQ = 2**63 - 1
 

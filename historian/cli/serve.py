@@ -16,6 +16,10 @@ historian serve                                     the embedded database, on 12
 
 historian serve --dsn postgresql://u@db/plant        a TimescaleDB or PostgreSQL server
 
+historian serve --workers 4                         four processes on one port, for machines with more cores
+
+historian serve --dsn … --nats nats://bus:4222      one of several servers on a database, that hear of each other at once
+
 HISTORIAN_TOKEN=… historian serve --host 0.0.0.0     for other machines, with a token
 
 Every setting is also an environment variable: HISTORIAN_PORT, HISTORIAN_MAX_BODY, …
@@ -45,6 +49,21 @@ def serve(
             "--create-tags/--no-create-tags", help="Make tags that a write names and that do not exist.", show_default="make them"
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Processes that answer on the port.", show_default="1", envvar="HISTORIAN_WORKERS", show_envvar=False
+        ),
+    ] = None,
+    nats: Annotated[
+        str | None,
+        typer.Option(
+            help="A bus between several servers on one database, as nats://host:4222.",
+            metavar="URL",
+            envvar="HISTORIAN_NATS",
+            show_envvar=True,
+        ),
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help='Write {"url", "pid"} as JSON here once writes and streams are served.')
     ] = None,
@@ -62,6 +81,8 @@ def serve(
         "allowed_hosts": tuple(allowed_host) if allowed_host else None,
         "allowed_origins": tuple(allowed_origin) if allowed_origin else None,
         "create_tags": create_tags,
+        "nats": nats,
+        "workers": workers,
     }
     settings = settings_from(given)
     sys.exit(run(settings, ready_file=ready_file, verbose=verbose))

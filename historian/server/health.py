@@ -39,4 +39,6 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def prometheus(request: web.Request) -> web.Response:
-    return web.Response(body=request.app[SERVICES].metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    services = request.app[SERVICES]
+    text = services.metrics.text() if services.exposition is None else await services.exposition()
+    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

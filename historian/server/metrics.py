@@ -15,14 +15,14 @@ class Metrics(Collector):
     """One server's metrics. `count` and `gauge` name functions that tell the present figure."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
         self._figures: list[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, str, Callable[[], float]]] = []
         self.requests = Histogram(
             "historian_http_request_seconds",
             "Time from request to the end of the answer, without streams",
             ["method", "route", "status"],
-            registry=self._registry,
+            registry=self.registry,
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
         )
 
@@ -37,4 +37,4 @@ class Metrics(Collector):
             yield family(name, text, value=figure())
 
     def text(self) -> bytes:
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -7,10 +7,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 from pydantic import ValidationError
@@ -19,12 +19,19 @@ from historian.embedded import EmbeddedDatabase, default_data_dir
 from historian.ingest.allocators import use_frugal_allocators
 from historian.schema.errors import BadInput
 from historian.schema.migrate import status, upgrade
-from historian.server.run import Server, serving
 from historian.settings import Settings
+
+if TYPE_CHECKING:
+    # what serves is loaded where it does: a supervisor of workers stays small
+    from historian.server.run import Server
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[Server, asyncio.Event], Awaitable[None]]
+Work: TypeAlias = "Callable[[Server, asyncio.Event], Awaitable[None]]"
+
+#: connections to the embedded database beside those of the workers: tools, and what PostgreSQL keeps for itself
+_OTHER_CONNECTIONS = 20
+_USUAL_CONNECTIONS = 100
 
 
 def settings_from(given: Mapping[str, Any]) -> Settings:
@@ -53,7 +60,9 @@ async def _database(settings: Settings) -> AsyncIterator[str]:
         yield dsn
         return
     directory = settings.data_dir or default_data_dir()
-    async with EmbeddedDatabase(directory).running(on_step=_say) as embedded:
+    needed = settings.workers * settings.connections + _OTHER_CONNECTIONS
+    more = {"max_connections": str(needed)} if needed > _USUAL_CONNECTIONS else None
+    async with EmbeddedDatabase(directory, settings=more).running(on_step=_say) as embedded:
         await asyncio.to_thread(upgrade, embedded.dsn, on_step=lambda name: _say(f"schema: {name}"))
         yield embedded.dsn
 
@@ -65,7 +74,7 @@ def _write_ready(path: Path, url: str) -> None:
     part.replace(path)
 
 
-async def _run(settings: Settings, ready_file: Path | None, work: Work | None, listening: str) -> None:
+async def _run(settings: Settings, ready_file: Path | None, work: Work | None, listening: str, verbose: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -84,12 +93,20 @@ async def _run(settings: Settings, ready_file: Path | None, work: Work | None, l
         loop.add_signal_handler(number, on_signal)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_database(settings))
-        server = await stack.enter_async_context(serving(dsn, settings))
+        if settings.workers > 1 and work is None:
+            from historian.server.workers.supervisor import supervising
+
+            url = (await stack.enter_async_context(supervising(dsn, settings, verbose=verbose))).url
+        else:
+            from historian.server.run import serving
+
+            server = await stack.enter_async_context(serving(dsn, settings))
+            url = server.url
         if ready_file is not None:
-            _write_ready(ready_file, server.url)
+            _write_ready(ready_file, url)
             stack.callback(ready_file.unlink, missing_ok=True)
         started = True
-        print(listening.format(url=server.url, host=settings.host), flush=True)
+        print(listening.format(url=url, host=settings.host), flush=True)
         if work is None:
             await stop.wait()
         else:
@@ -104,9 +121,14 @@ def run(
     work: Work | None = None,
     listening: str = "listening on {url}",
 ) -> int:
-    """Serve until SIGINT or SIGTERM, or until `work` returns. Returns the exit code; raises HistorianError if it cannot start."""
+    """Serve until SIGINT or SIGTERM, or until `work`, which one process does, returns. Returns the exit code; raises HistorianError if it cannot start."""
+    return in_loop(lambda: _run(settings, ready_file, work, listening, verbose), verbose=verbose)
+
+
+def in_loop(main: Callable[[], Coroutine[Any, Any, None]], *, verbose: bool, who: str = "") -> int:
+    """Run what a process does, with its log on stderr, where `who` stands in each line. Returns the exit code."""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.DEBUG if verbose else logging.INFO, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     # their news at this level are not ours
     for noisy in ("asyncio", "aiohttp"):
@@ -122,7 +144,7 @@ def run(
         factory = uvloop.new_event_loop
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_run(settings, ready_file, work, listening))
+            runner.run(main())
     except asyncio.CancelledError:
         return 130
     return 0

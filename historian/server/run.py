@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -24,12 +23,12 @@ from historian.ingest.writer import Writer
 from historian.query import archive
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, open_pool
-from historian.schema.errors import BadInput, Conflict
 from historian.schema.migrate import require_current
 from historian.server.app import make_app
 from historian.server.connection import protocol_factory
 from historian.server.flow import RECEIVE_BUFFER
 from historian.server.ingests import Ingests
+from historian.server.listening import BACKLOG, check_exposure, listen, url_of
 from historian.server.maintenance import Maintenance
 from historian.server.metrics import Metrics
 from historian.server.services import Services
@@ -37,6 +36,8 @@ from historian.settings import Settings
 from historian.storage.retention import Retention
 from historian.storage.rollups import RollupRefresh
 from historian.stream.hub import Hub
+from historian.stream.nats_bus import NatsBus
+from historian.stream.nats_connection import require_nats
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -51,48 +52,6 @@ class Server:
 
     url: str
     services: Services
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raises BadInput if the settings would let everybody on the network read and write."""
-    if not settings.on_loopback and settings.token is None and not settings.allow_anonymous:
-        raise BadInput(
-            f"{settings.host} is reachable from other machines: set a token (HISTORIAN_TOKEN), or say --allow-anonymous if everybody who reaches it may read and write"
-        )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A bound socket. Raises Conflict if the port is taken, BadInput if the host is none of ours."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise BadInput(f"host {settings.host!r} is no address of this machine: {error.strerror or error}") from None
-    listening = socket.socket(family, kind, proto)
-    try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(1024)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        if isinstance(error, PermissionError):
-            raise BadInput(f"port {settings.port} needs rights that this user lacks; take one above 1023 with --port") from None
-        raise Conflict(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); take another port with --port"
-        ) from None
-    return listening
-
-
-def _url(listening: socket.socket, settings: Settings) -> str:
-    host, port = listening.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - what it is bound to, told as what one can reach
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    elif settings.host == "localhost":
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @asynccontextmanager
@@ -119,14 +78,17 @@ async def _pool(dsn: str, size: int, name: str, **options: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
-    """A server on a database whose schema is current; it serves writes and streams while the context is open.
+async def serving(dsn: str, settings: Settings, *, listening: socket.socket | None = None) -> AsyncIterator[Server]:
+    """A server on a database whose schema is current; it serves writes and streams while the context is open. `listening`: a socket that is its own from now on,
+    and not of the address in the settings.
 
     Raises BadInput, Conflict, SchemaError and Unavailable, each saying what to do, if it cannot start.
     """
     check_exposure(settings)
+    if settings.nats is not None:
+        require_nats()
     schema = await asyncio.to_thread(require_current, dsn)
-    listening = _listen(settings)
+    listening = listening or listen(settings)
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         instance = uuid.uuid4().hex
@@ -144,7 +106,11 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         catalogue = Catalogue(upkeep)
         await catalogue.refresh()
         hub = Hub(retain_bytes=settings.retain)
-        sweep = Sweep(upkeep, hub, instance=instance, interval_s=settings.sweep_s)
+        address = settings.nats_address
+        bus = None if address is None else NatsBus(upkeep, hub, address, instance=instance)
+        sweep = Sweep(
+            upkeep, hub, instance=instance, interval_s=settings.sweep_s, on_bus=(lambda: False) if bus is None else (lambda: bus.connected)
+        )
         await sweep.begin()
         writer = Writer(writes, hub.publish, instance=instance)
         batcher = Batcher(
@@ -165,6 +131,10 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         ingests = Ingests(Leases(dsn), patient)
         services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests)
         _count(services)
+        if bus is not None:
+            writer.relay = bus.relay
+            _count_bus(services.metrics, bus)
+            await stack.enter_async_context(_task(bus.run()))
         await stack.enter_async_context(_task(sweep.run()))
         await stack.enter_async_context(_task(Maintenance(upkeep, catalogue, content_kept_s=settings.content_kept_s).run()))
         if schema.engine == "plain":
@@ -191,9 +161,9 @@ async def serving(dsn: str, settings: Settings) -> AsyncIterator[Server]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
-        acceptor = await asyncio.get_running_loop().create_server(protocol_factory(runner.server), sock=listening)
+        acceptor = await asyncio.get_running_loop().create_server(protocol_factory(runner.server), sock=listening, backlog=BACKLOG)
         stack.callback(acceptor.close)
-        yield Server(_url(listening, settings), services)
+        yield Server(url_of(listening, settings), services)
         services.stopping = True
 
 
@@ -224,3 +194,16 @@ def _count(services: Services) -> None:
     metrics.gauge("historian_subscriptions", "Open subscriptions", lambda: len(hub))
     metrics.gauge("historian_tags", "Tags in the catalogue", lambda: len(services.catalogue))
     metrics.gauge("historian_body_bytes", "Bytes of write bodies in work", lambda: services.bodies.held)
+
+
+def _count_bus(metrics: Metrics, bus: NatsBus) -> None:
+    counts = bus.counts
+    metrics.gauge("historian_bus_connected", "Whether this server is on the bus of NATS", lambda: bus.connected)
+    metrics.gauge("historian_bus_waiting_bytes", "Bytes that wait to be sent over NATS", lambda: bus.waiting_bytes)
+    metrics.counter("historian_bus_connections", "Connections that were made to NATS", lambda: counts.connections)
+    metrics.counter("historian_bus_sent_notices", "Commits sent over NATS", lambda: counts.sent)
+    metrics.counter("historian_bus_unsent_notices", "Commits not sent over NATS, and left to the ledger sweep", lambda: counts.unsent)
+    metrics.counter("historian_bus_received_notices", "Commits of other servers that NATS brought", lambda: counts.received)
+    metrics.counter("historian_bus_late_notices", "Commits that NATS brought behind the ledger sweep", lambda: counts.late)
+    metrics.counter("historian_bus_dropped_notices", "Commits that NATS brought faster than they were handed on", lambda: counts.dropped)
+    metrics.counter("historian_bus_faulty_messages", "Messages on the bus of NATS that are no notices", lambda: counts.faulty)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -104,6 +104,8 @@ class Services:
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: open streams: WebSocket connections and chunked responses
     streams: int = 0
+    #: the metrics of all workers, where this one is not alone
+    exposition: Callable[[], Awaitable[bytes]] | None = None
     stopping: bool = False
 
     @asynccontextmanager

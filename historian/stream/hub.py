@@ -11,7 +11,7 @@ The hub belongs to one event loop; `publish` is called in it and never blocks. W
 
 from __future__ import annotations
 
-import time
+import secrets
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ import numpy as np
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
 
-#: cursors count from the time of each start on this clock, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
-CURSOR_EPOCH_S = 1_577_836_800  # 2020-01-01
-CURSORS_A_SECOND_BITS = 22
+#: Each hub counts its cursors from a place that it draws by lot, so that none takes a cursor of another for its own: of another worker or server, or of its former
+#: life. It would skip samples silently. What it retains is at most some 2**20 places of 2**52. No clock can promise as much: hubs start in the same instant, and one that
+#: hands on many notices overtakes the clock. Twice as far, cursors are still exact in JavaScript.
+FIRST_CURSORS = 2**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Hub:
     MIN_RETAINED = 64
     MIN_RETAINED_BYTES = 32 << 20
 
-    def __init__(self, *, retain_bytes: int = 32 << 20, now_s: float | None = None) -> None:
+    def __init__(self, *, retain_bytes: int = 32 << 20) -> None:
         self._subscribers: dict[int, Subscriber] = {}
         self._retained: deque[Entry] = deque()
         self._retained_bytes = 0
@@ -71,8 +72,7 @@ class Hub:
         #: xids handed on, as far as they are not below the watermark
         self._passed: set[int] = set()
         self._watermark = 0
-        # not from whole seconds: a server that was killed and is back within one must not take the cursors of its former life for its own
-        self._cursor = int(((time.time() if now_s is None else now_s) - CURSOR_EPOCH_S) * (1 << CURSORS_A_SECOND_BITS))
+        self._cursor = 1 + secrets.randbelow(FIRST_CURSORS)
         self._forgotten = self._cursor
         self.counts = HubCounts()
 

@@ -51,6 +51,12 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 PODS = dict(pods())
 
 
+def compose_value(text: str) -> str | None:
+    """What a variable of a service is when .env names its secrets only."""
+    default = re.fullmatch(r"\$\{\w+:-(.*)\}", text)
+    return default[1] if default else None if "${" in text else text
+
+
 def ours() -> Iterator[tuple[str, list[str], Mapping[str, str | None]]]:
     """What is run of the historian: where, its command line, its environment (None: from a secret)."""
     for name, service in COMPOSE["services"].items():
@@ -58,7 +64,7 @@ def ours() -> Iterator[tuple[str, list[str], Mapping[str, str | None]]]:
             yield (
                 f"compose {name}",
                 [*service.get("entrypoint", ["historian"]), *service["command"]],
-                {key: None if "${" in value else value for key, value in service.get("environment", {}).items()},
+                {key: compose_value(value) for key, value in service.get("environment", {}).items()},
             )
     for name, pod in PODS.items():
         for container in pod["spec"]["containers"]:
@@ -103,7 +109,7 @@ def test_every_variable_is_a_setting_with_a_good_value(
         monkeypatch.setenv(name, value if value is not None else "from-a-secret")
     settings = Settings()
     if "serve" in command:
-        from historian.server.run import check_exposure
+        from historian.server.listening import check_exposure
 
         check_exposure(settings)
         assert not settings.on_loopback
@@ -159,7 +165,7 @@ def test_compose_refers_to_what_there_is() -> None:
             assert secret in COMPOSE["secrets"]
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} is open to the network"
-        wanted |= set(re.findall(r"\$\{(\w+):\?", yaml.safe_dump(service)))
+        wanted |= set(re.findall(r"\$\{(\w+):[?-]", yaml.safe_dump(service)))
     example = {line.partition("=")[0] for line in (DEPLOY / "compose/.env.example").read_text().splitlines() if "=" in line}
     assert wanted | {secret["environment"] for secret in COMPOSE["secrets"].values()} == example
 

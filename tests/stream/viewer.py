@@ -20,7 +20,7 @@ class Viewer:
     """One subscription with id 1. `received` are all rows, in the order in which they came."""
 
     def __init__(self, url: str, tags: list[str], start: int | str | None, *, json_only: bool = False, **fields: Any) -> None:
-        self._url = url
+        self.url = url
         self._json_only = json_only
         self._subscribe = {"type": "subscribe", "id": 1, "tags": tags, "from": start, **fields}
         self.tags: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ class Viewer:
         reader = FrameReader()
         self._cut = False
         protocol = JSON if self._json_only else ARROW
-        async with session.ws_connect(f"{self._url}/v1/stream?compression=zstd", protocols=[protocol], max_msg_size=0) as ws:
+        async with session.ws_connect(f"{self.url}/v1/stream?compression=zstd", protocols=[protocol], max_msg_size=0) as ws:
             await ws.send_json(subscribe)
             async for message in ws:
                 last = False
