@@ -95,6 +95,8 @@ class DurableSubscription:
         self._told: VisibilitySnapshot | None = None
         self._acknowledged: VisibilitySnapshot | None = None
         self._wanted: VisibilitySnapshot | None = None
+        #: what was told before it is void: from then on a position can be acknowledged
+        self._floor: VisibilitySnapshot | None = None
         self._stored: tuple[VisibilitySnapshot, VisibilitySnapshot] | None = None
         self._to_store = asyncio.Event()
         #: a position of before a new backfill must not be stored behind its begin
@@ -109,11 +111,11 @@ class DurableSubscription:
     def acknowledge(self, text: str) -> None:
         """The client has all up to this position, for good. Stored soon, with others. Raises BadInput."""
         position = Position.parse(text)
-        if position.origin != self._origin or self._read is None or not self._read.covers(position.snapshot):
+        if position.origin != self._origin or (self._read is not None and not self._read.covers(position.snapshot)):
             raise BadInput("this is no position that this subscription has told")
-        known = self._wanted or self._acknowledged
-        if known is None or position.snapshot.covers(known):
-            self._wanted = position.snapshot
+        if self._floor is None or not position.snapshot.covers(self._wanted or self._floor):
+            return
+        self._wanted = position.snapshot
         self._to_store.set()
 
     # -- iterated by the transport
@@ -131,7 +133,7 @@ class DurableSubscription:
                 self._read = since
                 yield Subscribed(self._tags, resumed=True)
             else:
-                begun = not made and (cursor.acknowledged is not None or self._request.position is not None)
+                begun = self._request.position is not None or (not made and cursor.acknowledged is not None)
                 yield Subscribed(self._tags, resumed=False if begun else None)
                 if begun:
                     yield self._gap(cursor)
@@ -174,7 +176,7 @@ class DurableSubscription:
         if not now.covers(since):
             return None
         self._acknowledged = cursor.acknowledged
-        self._told = cursor.acknowledged if asked is None else since
+        self._told = self._floor = cursor.acknowledged if asked is None else since
         if cursor.acknowledged is not None:
             self._stored = (cursor.acknowledged, cursor.seen)
         return since
@@ -190,7 +192,7 @@ class DurableSubscription:
             async with self._pool.acquire() as conn:
                 async with self._storing:
                     await cursors.begin(conn, cursor.name, self._holder)
-                    self._read = self._told = self._acknowledged = self._wanted = self._stored = None
+                    self._read = self._told = self._floor = self._acknowledged = self._wanted = self._stored = None
                 async with conn.transaction(isolation="repeatable_read", readonly=True):
                     seam = await VisibilitySnapshot.of(conn)
                     # samples of tags that are made from now on come in slices
@@ -202,6 +204,7 @@ class DurableSubscription:
                                 for samples in _frames(chunk):
                                     await self._pass_in_time()
                                     yield Data(samples, 0, backfill=True)
+        self._floor = seam
         yield self._reached(seam)
 
     async def _pass_in_time(self) -> None:

@@ -29,6 +29,8 @@ CLIENT = [
     {"type": "pause", "id": 7},
     {"type": "resume", "id": 7},
     {"type": "credit", "id": 7, "n": 3},
+    {"type": "subscribe", "id": 3, "tags": ["a/#"], "durable": "lake", "position": "7-5/10:12:11"},
+    {"type": "acknowledge", "id": 3, "position": "7-5/10:12:11"},
     {"type": "heartbeat"},
 ]
 WRONG = [
@@ -37,6 +39,7 @@ WRONG = [
     {"type": "subscribe", "id": 1, "tags": ["a"], "mode": "avg"},
     {"type": "subscribe", "id": 1, "tags": ["a"], "more": 1},
     {"type": "credit", "id": 7, "n": 0},
+    {"type": "acknowledge", "id": 7},
     {"type": "pause"},
 ]
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from historian.schema.connection import Pool
-from historian.schema.ledger_retention import CURSOR_KEPT_BYTES, forget_content
+from historian.schema.ledger_retention import CURSOR_KEPT_BYTES, CURSOR_KEPT_S, forget_content
 from historian.server.run import Server, serving
 from historian.settings import Settings
 from historian.stream.frames import JSON
@@ -73,6 +73,15 @@ class Reader:
             assert found["type"] != "error", found
         return found
 
+    async def live(self) -> None:
+        while all(message["type"] != "live" for message in self.control):
+            await self.next()
+
+    async def next_error(self) -> dict[str, Any]:
+        while (found := await self.next())["type"] != "error":
+            pass
+        return found
+
     async def until_kept(self, count: int) -> list[Any]:
         """The values, once there are so many."""
         while len(self.kept) < count:
@@ -82,6 +91,14 @@ class Reader:
     async def acknowledge(self) -> None:
         await self.ws.send_json({"type": "acknowledge", "id": 1, "position": self.position})
         assert (await self.until("acknowledged"))["position"] == self.position
+
+
+async def forget(pool: Pool, *, cursor_kept_s: float = CURSOR_KEPT_S, cursor_kept_bytes: int = CURSOR_KEPT_BYTES) -> int:
+    """As the server's upkeep does once a minute, for contents of any age. Returns how many are left."""
+    async with pool.acquire() as conn:
+        await forget_content(conn, kept_s=0, cursor_kept_s=cursor_kept_s, cursor_kept_bytes=cursor_kept_bytes)
+        left: int = await conn.fetchval("SELECT count(*) FROM historian.ledger_content")
+        return left
 
 
 @asynccontextmanager
@@ -96,7 +113,7 @@ async def test_it_goes_on_behind_what_was_acknowledged_on_another_server(databas
         async with reading(http, server) as reader:
             assert "resumed" not in await reader.open("a/#", **{"from": "-1h"})
             assert await reader.until_kept(1) == [1]
-            await reader.until("live")
+            await reader.live()
             await write(http, server.url, [("a/x", NOW + 1, 2)])
             assert await reader.until_kept(2) == [1, 2]
             await reader.acknowledge()
@@ -119,5 +136,130 @@ async def test_it_goes_on_behind_what_was_acknowledged_on_another_server(databas
             await reader.acknowledge()
         async with reading(http, server, reader.position) as reader:
             assert (await reader.open("a/#"))["resumed"] is True
-            await reader.until("live")
+            await reader.live()
             assert reader.kept == []
+
+
+async def test_the_ledger_is_held_for_a_cursor_and_let_go_behind_it(server: Server, pool: Pool, http: aiohttp.ClientSession) -> None:
+    await write(http, server.url, [("h/a", NOW, 1)])
+    async with reading(http, server) as reader:
+        await reader.open("h/#", **{"from": "-1h"})
+        await reader.until_kept(1)
+        await reader.acknowledge()
+    for n in range(3):
+        await write(http, server.url, [("h/a", NOW + 1 + n, n)])
+    assert await forget(pool) == 3
+    async with reading(http, server, reader.position) as reader:
+        assert (await reader.open("h/#"))["resumed"] is True
+        assert await reader.until_kept(3) == [0, 1, 2]
+        await reader.acknowledge()
+        assert await forget(pool) == 0
+    async with http.get(f"{server.url}/v1/cursors") as answer:
+        (cursor,) = (await answer.json())["cursors"]
+    assert (cursor["name"], cursor["tags"], cursor["waiting_since"], cursor["expired"]) == ("p", ["h/#"], None, False)
+
+
+@pytest.mark.parametrize("limit", [{"cursor_kept_s": 0.0}, {"cursor_kept_bytes": 1}])
+async def test_beyond_the_limit_a_gap_is_told_and_a_backfill_comes(
+    server: Server, pool: Pool, http: aiohttp.ClientSession, limit: dict[str, Any]
+) -> None:
+    await write(http, server.url, [("g/a", NOW, 1)])
+    async with reading(http, server) as reader:
+        await reader.open("g/a", **{"from": NOW - HOUR})
+        await reader.until_kept(1)
+        await reader.acknowledge()
+    await write(http, server.url, [("g/a", NOW + 1, 2)])
+    assert await forget(pool, **limit) == 0
+    await write(http, server.url, [("g/a", NOW + 2, 3)])
+    for given in (None, reader.position):
+        async with reading(http, server, given) as again:
+            # whatever it asks for now: the backfill begins where it began the first time
+            assert (await again.open("g/a", **{"from": "-1s"}))["resumed"] is False
+            gap = await again.until("gap")
+            assert (gap["reason"], gap["from"][:19]) == (
+                "cursor-expired",
+                time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((NOW - HOUR) / 1e6)),
+            )
+            assert await again.until_kept(3) == [1, 2, 3]
+            if given is None:
+                # a position of before the backfill is void
+                await again.ws.send_json({"type": "acknowledge", "id": 1, "position": reader.position})
+    async with reading(http, server, again.position) as reader:
+        assert (await reader.open("g/a"))["resumed"] is True
+
+
+async def test_a_stream_that_falls_behind_the_ledger_is_told_so_while_it_is_open(
+    server: Server, pool: Pool, http: aiohttp.ClientSession
+) -> None:
+    async with reading(http, server) as reader:
+        await write(http, server.url, [("f/a", NOW, 1)])
+        await reader.open("f/a", **{"from": "-1h"})
+        await reader.until_kept(1)
+        await reader.acknowledge()
+        await reader.live()
+        await reader.ws.send_json({"type": "pause", "id": 1})
+        # of the first, which waits at the gate, it is already known what it is
+        await write(http, server.url, [("f/a", NOW + 1, 2)])
+        async with asyncio.timeout(20):
+            while (
+                await pool.fetchval(
+                    "SELECT count(*) FROM historian.ledger_content WHERE committed_at < clock_timestamp() - interval '0.3 s'"
+                )
+                < 2
+            ):
+                await asyncio.sleep(0.05)
+        await write(http, server.url, [("f/a", NOW + 2, 3)])
+        assert await forget(pool, cursor_kept_s=0.0) == 0
+        await reader.ws.send_json({"type": "resume", "id": 1})
+        gap = await reader.until("gap")
+        assert gap["reason"] == "cursor-expired"
+        assert (await reader.until_kept(len(reader.kept) + 3))[-3:] == [1, 2, 3]
+
+
+async def test_one_stream_at_a_time_has_a_cursor(server: Server, http: aiohttp.ClientSession) -> None:
+    await write(http, server.url, [("o/a", NOW, 1)])
+    async with reading(http, server) as first, reading(http, server) as second:
+        await first.open("o/a")
+        await first.live()
+        assert (await second.open("o/a")).get("type") == "subscribed"
+        await second.live()
+        # it finds out at the next that it would send, or store
+        await write(http, server.url, [("o/a", NOW + 1, 2)])
+        error = await first.next_error()
+        assert (error["id"], error["problem"]) == (1, "urn:historian:problem:conflict")
+        assert await second.until_kept(1) == [2]
+        await second.acknowledge()
+        async with http.delete(f"{server.url}/v1/cursors/p") as answer:
+            assert answer.status == 204
+        await write(http, server.url, [("o/a", NOW + 2, 3)])
+        assert (await second.next_error())["problem"] == "urn:historian:problem:conflict"
+        async with http.delete(f"{server.url}/v1/cursors/p") as answer:
+            assert answer.status == 404
+        # what it holds is of no use any more, and it is told so
+        await second.open("o/a")
+        assert (await second.until("gap"))["reason"] == "cursor-expired"
+
+
+async def test_bad_requests_are_answered(server: Server, http: aiohttp.ClientSession) -> None:
+    await write(http, server.url, [("e/a", NOW, 1), ("e/b", NOW, 1)])
+    async with reading(http, server) as reader:
+        for wrong, said in (
+            ({"tags": ["e/a"], "durable": "p q"}, "a cursor's name has"),
+            ({"tags": ["e/a"], "durable": "p", "mode": "auto"}, "with durable there are no"),
+            ({"tags": ["e/a"], "durable": "p", "to": "now"}, "with durable there are no"),
+            ({"tags": ["e/a"], "position": "x/1:1:"}, "position is of a durable cursor"),
+            ({"tags": ["e/a"], "durable": "p", "position": "x/2:1:"}, "is no snapshot"),
+            ({"tags": ["e/a"], "durable": "p", "position": "1:1:"}, "is no position"),
+        ):
+            await reader.ws.send_json({"type": "subscribe", "id": 1, **wrong})
+            assert said in (await reader.next_error())["detail"]
+        await reader.open("e/a")
+        await reader.until("position")
+        for position in ("other/5:5:", f"{str(reader.position).partition('/')[0]}/9223372036854775806:9223372036854775806:"):
+            await reader.ws.send_json({"type": "acknowledge", "id": 1, "position": position})
+            assert "no position that this subscription has told" in (await reader.next_error())["detail"]
+        await reader.ws.send_json({"type": "subscribe", "id": 2, "tags": ["e/b"], "durable": "p"})
+        assert "is of the tags e/a" in (await reader.next_error())["detail"]
+        await reader.ws.send_json({"type": "subscribe", "id": 3, "tags": ["e/b"]})
+        await reader.ws.send_json({"type": "acknowledge", "id": 3, "position": reader.position})
+        assert "is not durable" in (await reader.next_error())["detail"]
