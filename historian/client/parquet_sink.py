@@ -169,6 +169,8 @@ class ParquetSink:
 
     def _abandon(self) -> None:
         if self._file is not None:
+            # its end, for nothing: else it is written when the writer is collected
+            self._writer.close()
             self._file.close()
             self._file = self._writer = None
             self._partial.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from processes import Serve, ServerProcess, command, environment
+from processes import Serve, ServerProcess, command, environment, run
 
 from historian.client import Client
 
@@ -159,3 +160,26 @@ def test_kills_of_tail_and_server_neither_lose_nor_double(serve: Serve, tmp_path
     # of several rows of one (tag, ts) the last one is what stands
     assert {(tag, ts): value for tag, ts, value in rows} == standing(server.url)
     assert "gap" not in tail.log
+
+
+def test_on_stdout_it_goes_on_and_the_cursor_can_be_looked_at_and_deleted(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    tail = ["tail", "pl/a", "--from", "2026-01-01T00:00:00Z", "--durable", "out", "--format", "ndjson", "--url", server.url]
+    with Client(server.url) as client:
+        for turn in range(2):
+            client.write([{"tag": "pl/a", "ts": US + turn, "value": turn}])
+            process = subprocess.Popen(command(*tail), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                assert process.stdout is not None
+                assert json.loads(process.stdout.readline())["value"] == turn
+            finally:
+                process.send_signal(signal.SIGTERM)
+                rest, said = process.communicate(timeout=DEADLINE_S)
+            assert (process.returncode, rest) == (0, ""), said
+        listed = run("cursors", "list", "--url", server.url)
+        name, _, *waiting = listed.stdout.splitlines()[1].split()
+        assert (name, waiting) == ("out", ["nothing", "waits", "pl/a"])
+        assert run("cursors", "delete", "out", "--url", server.url).stdout == "cursor out is deleted\n"
+        assert client.cursors() == []
+    assert "name a cursor with --durable" in run("tail", "pl/a", "--parquet", str(tmp_path)).stderr
+    assert "no cursor 'out'" in run("cursors", "delete", "out", "--url", server.url).stderr

@@ -216,6 +216,26 @@ async def test_a_stream_that_falls_behind_the_ledger_is_told_so_while_it_is_open
         assert (await reader.until_kept(len(reader.kept) + 3))[-3:] == [1, 2, 3]
 
 
+async def test_a_position_of_another_database_is_not_taken_for_one_of_this(server: Server, pool: Pool, http: aiohttp.ClientSession) -> None:
+    await write(http, server.url, [("d/a", NOW, 1)])
+    async with reading(http, server) as reader:
+        await reader.open("d/a", **{"from": "-1h"})
+        await reader.until_kept(1)
+        await reader.acknowledge()
+    assert reader.position is not None
+    # as after a logical restore, and as after one to a state in which these transactions have not happened yet
+    ahead = f"{reader.position.partition('/')[0]}/9000000000000000000:9000000000000000000:"
+    for position in (f"other/{reader.position.partition('/')[2]}", ahead):
+        async with reading(http, server, position) as again:
+            assert (await again.open("d/a"))["resumed"] is False
+            assert (await again.until("gap"))["reason"] == "cursor-expired"
+            assert await again.until_kept(1) == [1]
+            await again.acknowledge()
+    await pool.execute("UPDATE historian.cursor SET origin = 'other'")
+    async with reading(http, server) as again:
+        assert (await again.open("d/a"))["resumed"] is False
+
+
 async def test_one_stream_at_a_time_has_a_cursor(server: Server, http: aiohttp.ClientSession) -> None:
     await write(http, server.url, [("o/a", NOW, 1)])
     async with reading(http, server) as first, reading(http, server) as second:
