@@ -34,6 +34,10 @@ class Output(Protocol):
     @property
     def position(self) -> str | None: ...
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether something was given away that no position has reached: it would be given away again."""
+
     def add(self, batch: pa.RecordBatch, backfill: bool) -> None: ...
 
     def reached(self, position: str) -> None: ...
@@ -56,11 +60,13 @@ class Printed:
     def __init__(self, write: Callable[[pa.RecordBatch], None]) -> None:
         self.published: str | None = None
         self.position: str | None = None
+        self.unfinished = False
         self._write = write
         self._coming: list[pa.RecordBatch] = []
 
     def add(self, batch: pa.RecordBatch, backfill: bool) -> None:
         if backfill:
+            self.unfinished = True
             self._write(batch)
         else:
             self._coming.append(batch)
@@ -69,6 +75,7 @@ class Printed:
         for batch in self._coming:
             self._write(batch)
         self._coming.clear()
+        self.unfinished = False
         self.position = self.published = position
 
     def drop(self) -> None:
@@ -94,7 +101,8 @@ class Filed:
         self._sink = sink
         self._every_s = every_s
         self._rows = rows
-        #: when the oldest row that waits for a file came
+        self.unfinished = False
+        #: since when something waits for a file
         self._since: float | None = None
 
     @property
@@ -110,11 +118,10 @@ class Filed:
 
     def reached(self, position: str) -> None:
         self._sink.reached(position)
-        if not self._sink.rows:
-            self._since = None
-        elif self._since is None:
+        if self._since is None:
             self._since = time.monotonic()
-        if self._sink.rows >= self._rows:
+        if not self._sink.rows or self._sink.rows >= self._rows:
+            # a backfill without a sample is acknowledged by a file, too
             self.publish()
 
     def drop(self) -> None:
@@ -170,7 +177,10 @@ async def _run(tailed: Tailed, output: Output, tell: Callable[[Event], None]) ->
 
 
 async def _follow(stream: Stream, output: Output, tell: Callable[[Event], None], stopped: asyncio.Event) -> None:
+    from historian.client import Acknowledged
+
     acknowledged = output.published
+    stored: str | None = None
     stopping = asyncio.create_task(stopped.wait())
     coming: asyncio.Task[Event | None] | None = None
     try:
@@ -181,32 +191,31 @@ async def _follow(stream: Stream, output: Output, tell: Callable[[Event], None],
                 event, coming = coming.result(), None
                 if event is None:
                     return
+                if isinstance(event, Acknowledged):
+                    stored = event.position
                 _take(event, output, tell)
             if output.due() == 0.0:
                 output.publish()
             if output.published is not None and output.published != acknowledged:
                 acknowledged = output.published
                 await stream.acknowledge(acknowledged)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                while output.unfinished and (event := await (coming or stream.next_event())) is not None:
+                    coming = None
+                    _take(event, output, tell)
         output.publish()
-        if output.published is not None and output.published != acknowledged:
+        if output.published is not None and output.published != stored:
             await stream.acknowledge(output.published)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORD_S):
-                    await _acknowledged(stream, output.published, coming)
-                    coming = None
+                    while (event := await (coming or stream.next_event())) is not None and event != Acknowledged(output.published):
+                        coming = None
     finally:
         for task in (stopping, coming):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-
-
-async def _acknowledged(stream: Stream, position: str, coming: asyncio.Task[Event | None] | None) -> None:
-    from historian.client import Acknowledged
-
-    event = await (coming or stream.next_event())
-    while event is not None and event != Acknowledged(position):
-        event = await stream.next_event()
 
 
 def _take(event: Event, output: Output, tell: Callable[[Event], None]) -> None:

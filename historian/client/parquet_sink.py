@@ -55,7 +55,11 @@ class ParquetSink:
         self._partial = directory / f".{name}.partial"
         # of a process that was killed
         self._partial.unlink(missing_ok=True)
-        self._number, known = self._newest()
+        try:
+            self._number, known = self._newest()
+        except BaseException:
+            os.close(self._lock)
+            raise
         self.position: str | None = known.get("historian.position")
         self.published: str | None = self.position
         self._next_row = int(known.get("historian.next_row", 0))
@@ -107,12 +111,12 @@ class ParquetSink:
             self._abandon()
 
     def publish(self) -> None:
-        """Make a file of what is whole, if there is anything."""
-        if self._spilled or not self.rows:
+        """Make a file of what is whole, if there is anything; of a position that was reached without a row, one without rows: where to go on must stand in a file."""
+        if self._spilled or self.position is None or self.position == self.published:
             return
         self._write(self._whole)
+        self._open()
         assert self._file is not None
-        assert self.position is not None
         told = {
             "historian.cursor": self._name,
             "historian.position": self.position,
@@ -160,12 +164,15 @@ class ParquetSink:
         """Into the file under way, as a row group."""
         rows = _count(batches)
         if rows:
-            if self._writer is None:
-                self._file = self._partial.open("wb")
-                self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
+            self._open()
             self._writer.write_table(_table(batches, self._next_row), row_group_size=rows)
             self._next_row += rows
         batches.clear()
+
+    def _open(self) -> None:
+        if self._writer is None:
+            self._file = self._partial.open("wb")
+            self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
 
     def _abandon(self) -> None:
         if self._file is not None:

@@ -233,6 +233,8 @@ class Stream:
         self._over = False
         self._resuming = False
         self._restarts = 0
+        #: before the next connection: a server that is there may have no database
+        self._pause_s = 0.0
         self._start = subscription.start
         #: when the last connection was last heard of
         self._gone_since = _now()
@@ -319,6 +321,9 @@ class Stream:
 
     async def _connect(self) -> None:
         """Open a connection and subscribe. The first time it has to succeed at once."""
+        if self._pause_s:
+            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
+            self._pause_s = 0.0
         pause = FIRST_PAUSE_S
         while True:
             try:
@@ -422,6 +427,7 @@ class Stream:
         if kind == "error" and message.get("id") in (None, _ID):
             error = error_of({**message, "type": message.get("problem")}, status=int(message.get("status") or 500))
             if isinstance(error, Unavailable | Busy) and self._opened:
+                self._pause_s = max(FIRST_PAUSE_S, error.retry_after)
                 return await self._lose(error, str(error))
             await self.aclose()
             raise error

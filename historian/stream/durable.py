@@ -224,7 +224,12 @@ class DurableSubscription:
                 storing.result()
             self._news.clear()
             known = self._tags
-            part = await self._next()
+            try:
+                part = await self._next()
+            except Unavailable as error:
+                log.warning("the cursor %s waits for the database: %s", self._request.name, error)
+                await asyncio.sleep(error.retry_after)
+                continue
             if isinstance(part, Cursor):
                 yield self._gap(part)
                 async with aclosing(self._backfill(part)) as backfill:

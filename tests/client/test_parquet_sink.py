@@ -64,7 +64,7 @@ def test_whatever_is_killed_the_files_have_what_was_brought_once(tmp_path_factor
         sink.reached(str(sent))
         sink.publish()
         assert values_in(directory) == list(range(sent))
-        assert sink.published == (str(sent) if sent else None)
+        assert sink.published == str(sent)
         sink.close()
     assert not list(directory.glob(".*.partial"))
 
@@ -82,6 +82,18 @@ def test_more_than_fits_into_memory_before_a_position_is_in_no_file_until_then(t
     sink.reached("13")
     sink.publish()
     assert values_in(tmp_path) == list(range(13))
+    sink.close()
+
+
+def test_a_position_without_rows_is_kept_in_a_file_without_rows(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path, "n")
+    sink.reached("seam")
+    sink.publish()
+    sink.close()
+    sink = ParquetSink(tmp_path, "n")
+    assert (sink.position, values_in(tmp_path)) == ("seam", [])
+    sink.publish()
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
     sink.close()
 
 
