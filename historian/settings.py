@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from historian.ingest.decode.limits import DecodeLimits
+from historian.schema.ledger_retention import CURSOR_KEPT_BYTES, CURSOR_KEPT_S
 from historian.stream.nats_connection import NatsAddress
 
 DEFAULT_PORT = 8742
@@ -101,6 +102,10 @@ class Settings(BaseSettings):
     sweep_s: Seconds = 0.5
     #: how long what was committed stays in the ledger for servers that have not published it yet
     content_kept_s: Seconds = 600.0
+    #: how long it stays at the most for durable cursors that have not had it; then they have a gap
+    cursor_kept_s: Seconds = CURSOR_KEPT_S
+    #: and how much of it
+    cursor_kept_bytes: Positive = CURSOR_KEPT_BYTES
 
     @field_validator("host")
     @classmethod

@@ -8,23 +8,26 @@ from __future__ import annotations
 from historian.client.address import default_url
 from historian.client.asynchronous import AsyncClient
 from historian.client.results import Receipt, TagList
-from historian.client.stream import Batch, Event, Gap, Live, Lost, Opened, Stream
+from historian.client.stream import Acknowledged, Batch, Event, Gap, Grown, Live, Lost, Opened, Reached, Stream
 from historian.client.synchronous import Client, ClientStream
 from historian.client.times import Time
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import HistorianError
 
 __all__ = [
+    "Acknowledged",
     "AsyncClient",
     "Batch",
     "Client",
     "ClientStream",
     "Event",
     "Gap",
+    "Grown",
     "HistorianError",
     "Live",
     "Lost",
     "Opened",
+    "Reached",
     "Receipt",
     "Stream",
     "Tag",

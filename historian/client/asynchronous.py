@@ -240,13 +240,15 @@ class AsyncClient:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        durable: str | None = None,
+        position: str | None = None,
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Stream:
         """The history of tags from `from_` on, and then every sample as it is committed: an async iterator of record batches. See `Stream`.
 
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
-        `expressions`: calculated beside the tags; docs/expressions.md.
+        `expressions`: calculated beside the tags; docs/expressions.md. `durable`: the name of a cursor that the server keeps, for pipelines; docs/pipelines.md.
         """
         subscription = Subscription(
             tuple(names_of(tags)),
@@ -256,10 +258,21 @@ class AsyncClient:
             points,
             cursor,
             tuple(expressions),
+            durable,
+            position,
         )
         stream = Stream(self._http, subscription, reconnect=reconnect, on_gap=on_gap)
         self._streams.add(stream)
         return stream
+
+    async def cursors(self) -> list[dict[str, Any]]:
+        """The durable cursors of the server: `name`, `tags`, `from`, `created_at`, `acknowledged_at`, `waiting_since`, `expired`, `client`."""
+        found: list[dict[str, Any]] = (await self._json("GET", "/v1/cursors"))["cursors"]
+        return found
+
+    async def delete_cursor(self, name: str) -> None:
+        """Forget a durable cursor. Raises NotFound."""
+        await self._http.request("DELETE", f"/v1/cursors/{quote(name, safe='')}")
 
     async def _json(
         self,

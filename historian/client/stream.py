@@ -91,7 +91,28 @@ class Lost:
     reason: str
 
 
-Event: TypeAlias = Opened | Batch | Live | Gap | Lost
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Of a durable stream: all that came before is whole up to this position, which can be acknowledged. What came behind it when the connection breaks comes again."""
+
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Of a durable stream: the server has stored that all up to this position is with the client."""
+
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Of a durable stream: its wildcards match more tags by now. `tags` are all of them."""
+
+    tags: tuple[Tag, ...]
+
+
+Event: TypeAlias = Opened | Batch | Live | Gap | Lost | Reached | Acknowledged | Grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +126,9 @@ class Subscription:
     points: int
     cursor: int | None
     expressions: tuple[str, ...] = ()
+    #: name of a durable cursor, and the position behind which to go on if it is not the one that was acknowledged last
+    durable: str | None = None
+    position: str | None = None
 
 
 class _Link:
@@ -191,6 +215,8 @@ class Stream:
 
     Errors at the first connection, and all that waiting does not mend, are raised; a connection that breaks later is opened again for as long as it
     takes, unless `reconnect` is false.
+
+    A durable stream goes on from `position`, the last one that it has `Reached`; `acknowledge` says that all up to a position is safe with its reader.
     """
 
     def __init__(
@@ -207,6 +233,8 @@ class Stream:
         self._over = False
         self._resuming = False
         self._restarts = 0
+        #: before the next connection: a server that is there may have no database
+        self._pause_s = 0.0
         self._start = subscription.start
         #: when the last connection was last heard of
         self._gone_since = _now()
@@ -214,6 +242,8 @@ class Stream:
         self.tags = TagList()
         self.live = False
         self.cursor = subscription.cursor or 0
+        self.position = subscription.position
+        self._unacknowledged: str | None = None
         self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
         self.reconnects = 0
 
@@ -259,6 +289,12 @@ class Stream:
         """All that happens, in its order: Opened, Batch, Live, Gap, Lost."""
         return _Events(self)
 
+    async def acknowledge(self, position: str) -> None:
+        """Of a durable stream: say that all up to this position is safe, so that no later stream brings it again. `Acknowledged` tells when that is stored."""
+        self._unacknowledged = position
+        if self._link is not None and self._opened and not self._resuming:
+            await self._link.send({"type": "acknowledge", "id": _ID, "position": position})
+
     # -- one connection after the other
 
     async def _next(self) -> Event | None:
@@ -285,6 +321,9 @@ class Stream:
 
     async def _connect(self) -> None:
         """Open a connection and subscribe. The first time it has to succeed at once."""
+        if self._pause_s:
+            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
+            self._pause_s = 0.0
         pause = FIRST_PAUSE_S
         while True:
             try:
@@ -309,7 +348,12 @@ class Stream:
             "mode": asked.mode,
             "points": asked.points,
             "cursor": self.cursor or None,
+            "durable": asked.durable,
+            "position": self.position,
         }
+        if asked.durable is not None:
+            # which is of all samples
+            del message["mode"], message["points"], message["cursor"]
         self._resuming = self._opened
         await self._link.send({name: value for name, value in message.items() if value is not None})
         await self._link.send({"type": "credit", "id": _ID, "n": WINDOW})
@@ -324,7 +368,7 @@ class Stream:
         if self._link is not None:
             self._gone_since = self._link.heard
         await self._drop_link()
-        if not self.live and not self.cursor:
+        if not self.live and not self.cursor and not self.position:
             self._restarts += 1
         if not self._opened or not self._reconnect or self._restarts > MAX_RESTARTS:
             self._over = True
@@ -357,7 +401,18 @@ class Stream:
     async def _message(self, message: dict[str, Any]) -> Event | None:
         kind = message.get("type")
         if kind == "subscribed":
-            return self._subscribed(message)
+            event = self._subscribed(message)
+            if self._unacknowledged is not None and isinstance(event, Opened) and self._link is not None:
+                await self.acknowledge(self._unacknowledged)
+            return event
+        if kind == "position":
+            self.position = str(message["position"])
+            self._restarts = 0
+            return Reached(self.position)
+        if kind == "acknowledged":
+            if self._unacknowledged == message["position"]:
+                self._unacknowledged = None
+            return Acknowledged(str(message["position"]))
         if kind == "live":
             self.live = True
             self._restarts = 0
@@ -372,16 +427,22 @@ class Stream:
         if kind == "error" and message.get("id") in (None, _ID):
             error = error_of({**message, "type": message.get("problem")}, status=int(message.get("status") or 500))
             if isinstance(error, Unavailable | Busy) and self._opened:
+                self._pause_s = max(FIRST_PAUSE_S, error.retry_after)
                 return await self._lose(error, str(error))
             await self.aclose()
             raise error
         return None
 
     def _subscribed(self, message: dict[str, Any]) -> Event:
-        again, self._resuming = self._resuming, False
+        first, again, self._resuming = not self._opened, self._resuming, False
         self.tags = TagList(tag_of(row) for row in message["tags"])
+        if not first and not again:
+            # with the tags that there are now the frames begin anew
+            self._reader = FrameReader()
+            self._labels = None
+            return Grown(tuple(self.tags))
         resumed = message.get("resumed")
-        if not self._opened:
+        if first:
             self._opened = True
             # a start that is relative to now stays where it is now
             if isinstance(self._start, str):
@@ -392,6 +453,8 @@ class Stream:
             self._pending.append(self._gap(Gap(since, _now(), "restarted")))
         if resumed is False:
             self.cursor = 0
+        if not resumed:
+            self.position = self._unacknowledged = None
         return Opened(tuple(self.tags), resumed)
 
     def _gap(self, gap: Gap) -> Gap:

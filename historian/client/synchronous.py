@@ -176,15 +176,35 @@ class Client:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        durable: str | None = None,
+        position: str | None = None,
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> ClientStream:
         """History and live tail as an iterator of record batches, for `for` and for `async for`. See `AsyncClient.stream`; `on_gap` is called in another thread."""
         background = self._loop()
         stream = self._async.stream(
-            tags, from_, to, mode=mode, points=points, cursor=cursor, expressions=expressions, reconnect=reconnect, on_gap=on_gap
+            tags,
+            from_,
+            to,
+            mode=mode,
+            points=points,
+            cursor=cursor,
+            expressions=expressions,
+            durable=durable,
+            position=position,
+            reconnect=reconnect,
+            on_gap=on_gap,
         )
         return ClientStream(self, background, stream)
+
+    def cursors(self) -> list[dict[str, Any]]:
+        """The durable cursors of the server. See `AsyncClient.cursors`."""
+        return self._loop().run(self._async.cursors())
+
+    def delete_cursor(self, name: str) -> None:
+        """Forget a durable cursor. Raises NotFound."""
+        self._loop().run(self._async.delete_cursor(name))
 
 
 class ClientStream:
@@ -210,6 +230,15 @@ class ClientStream:
     def cursor(self) -> int:
         """Where a later stream could go on behind the batches taken; 0: not yet known."""
         return self._stream.cursor
+
+    @property
+    def position(self) -> str | None:
+        """Of a durable stream: the last one that it has reached."""
+        return self._stream.position
+
+    def acknowledge(self, position: str) -> None:
+        """Of a durable stream: all up to this position is safe with its reader."""
+        self._background.run(self._stream.acknowledge(position))
 
     @property
     def gaps(self) -> list[Gap]:

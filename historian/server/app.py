@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from historian.server import health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
+from historian.server import cursors, health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
 from historian.server.access import access, add_headers
 from historian.server.asyncapi import asyncapi
 from historian.server.openapi import openapi
@@ -30,6 +30,8 @@ def make_app(services: Services) -> web.Application:
             web.get("/v1/tags", tags.get_tags),
             web.put("/v1/tags", tags.put_tags),
             web.get("/v1/producers/{name:.+}", producers.producer),
+            web.get("/v1/cursors", cursors.get_cursors),
+            web.delete("/v1/cursors/{name}", cursors.delete_cursor),
             web.get("/v1/stream", stream.stream),
             web.get("/v1/ingest", ingest.ingest),
             web.get("/openapi.json", openapi),

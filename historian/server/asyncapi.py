@@ -65,6 +65,10 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
         ),
         "data": _message("data", "Samples, of the JSON subprotocol", data),
         "live": _message("live", "The seam has passed: all before was backfill", {"id": _ID, "cursor": _CURSOR}),
+        "position": _message(
+            "position", "Of a durable subscription: all that came before is whole up to here", {"id": _ID, "position": _STRING}
+        ),
+        "acknowledged": _message("acknowledged", "This position is stored", {"id": _ID, "position": _STRING}),
         "gap": _message("gap", "Samples in [from, to) were left out", {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason}),
         "error": _message("error", "What was wrong", {"id": _ID} | problem, "id", "errors", "error_count"),
         "heartbeat": _message("heartbeat", "Every 10 s, and in answer to one", {}),

@@ -9,6 +9,7 @@ import time
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, translated
 from historian.schema.errors import HistorianError
+from historian.schema.ledger_retention import CURSOR_KEPT_BYTES, CURSOR_KEPT_S, forget_content
 from historian.schema.partitions import Partitions
 from historian.server.write import ANONYMOUS
 
@@ -17,12 +18,7 @@ log = logging.getLogger(__name__)
 _CATALOGUE_S = 1.0
 _UPKEEP_S = 60.0
 
-# a bounded bite, so that no single statement is long; the next one comes in a minute
-_OLD_CONTENT = """
-DELETE FROM historian.ledger_content WHERE xid IN (
-    SELECT xid FROM historian.ledger_content WHERE committed_at < clock_timestamp() - $1::float8 * interval '1 second' ORDER BY committed_at LIMIT 50000)
-"""
-# the names of one beginning are a range of the key
+# A bounded bite, so that no single statement is long; the next one comes in a minute. The names of one beginning are a range of the key.
 _ANONYMOUS = """
 DELETE FROM historian.ledger WHERE (producer, seq) IN (
     SELECT producer, seq FROM historian.ledger
@@ -33,10 +29,20 @@ DELETE FROM historian.ledger WHERE (producer, seq) IN (
 class Maintenance:
     """Runs as one task, which the owner cancels. A database that is away is waited for."""
 
-    def __init__(self, pool: Pool, catalogue: Catalogue, *, content_kept_s: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        catalogue: Catalogue,
+        *,
+        content_kept_s: float,
+        cursor_kept_s: float = CURSOR_KEPT_S,
+        cursor_kept_bytes: int = CURSOR_KEPT_BYTES,
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
         self._content_kept_s = content_kept_s
+        self._cursor_kept_s = cursor_kept_s
+        self._cursor_kept_bytes = cursor_kept_bytes
         self._partitions = Partitions(pool)
 
     async def run(self) -> None:
@@ -57,5 +63,8 @@ class Maintenance:
         """Once: partitions ahead, old content and spent ledger rows away. Raises Unavailable."""
         await self._partitions.make_ahead(time.time_ns() // 1000)
         with translated():
-            await self._pool.execute(_OLD_CONTENT, self._content_kept_s)
+            async with self._pool.acquire() as conn:
+                await forget_content(
+                    conn, kept_s=self._content_kept_s, cursor_kept_s=self._cursor_kept_s, cursor_kept_bytes=self._cursor_kept_bytes
+                )
             await self._pool.execute(_ANONYMOUS, ANONYMOUS, ANONYMOUS[:-1] + chr(ord(ANONYMOUS[-1]) + 1))

@@ -217,6 +217,19 @@ def _document() -> bytes:
             "ranges": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}},
         }
     )
+    moment = {"type": ["string", "null"], "format": "date-time"}
+    cursor = _object(
+        {
+            "name": _STRING,
+            "tags": {"type": "array", "items": _STRING},
+            "from": moment,
+            "created_at": {"type": "string", "format": "date-time"},
+            "acknowledged_at": moment,
+            "waiting_since": moment | {"description": "Since when something is kept for it; null: it has all"},
+            "expired": {"type": "boolean", "description": "The ledger no longer has all that follows: a gap and a backfill will come"},
+            "client": {"type": ["string", "null"]},
+        }
+    )
     producer = _parameter("Historian-Producer", "Who numbers these batches (percent-encoded UTF-8)", _STRING, where="header")
     seq = _parameter("Historian-Seq", "The batch's number: sent again, it counts once", {"type": "integer", "minimum": 0}, where="header")
     asked = [
@@ -289,6 +302,19 @@ def _document() -> bytes:
                 "responses": _answers("Inclusive ranges of seqs", _json("Producer"), 404, 429),
             }
         },
+        "/v1/cursors": {
+            "get": {
+                "summary": "The durable cursors: how far named readers of the stream have come",
+                "responses": _answers("By name", _json("Cursors"), 429),
+            }
+        },
+        "/v1/cursors/{name}": {
+            "delete": {
+                "summary": "Forget a durable cursor; a stream that has it ends",
+                "parameters": [_parameter("name", "The cursor", _STRING, required=True, where="path")],
+                "responses": {"204": {"description": "It is forgotten"}} | _faults(404, 429),
+            }
+        },
         "/v1/stream": {
             "get": {
                 "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless answer",
@@ -341,6 +367,7 @@ def _document() -> bytes:
                 "TagDefinitions": _object({"tags": {"type": "array", "items": {"$ref": "#/components/schemas/TagDefinition"}}}, "tags"),
                 "Receipt": receipt,
                 "Producer": done,
+                "Cursors": _object({"cursors": {"type": "array", "items": cursor}}, "cursors"),
                 "Problem": PROBLEM,
             },
         },

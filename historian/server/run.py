@@ -136,7 +136,14 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
             _count_bus(services.metrics, bus)
             await stack.enter_async_context(_task(bus.run()))
         await stack.enter_async_context(_task(sweep.run()))
-        await stack.enter_async_context(_task(Maintenance(upkeep, catalogue, content_kept_s=settings.content_kept_s).run()))
+        maintenance = Maintenance(
+            upkeep,
+            catalogue,
+            content_kept_s=settings.content_kept_s,
+            cursor_kept_s=settings.cursor_kept_s,
+            cursor_kept_bytes=settings.cursor_kept_bytes,
+        )
+        await stack.enter_async_context(_task(maintenance.run()))
         if schema.engine == "plain":
             rollups = RollupRefresh(upkeep)
             services.metrics.counter(

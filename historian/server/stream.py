@@ -68,6 +68,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
             compress=compression == "zstd",
             queue_bytes=settings.stream_queue,
             heartbeat_s=settings.heartbeat_s,
+            client=request.remote,
         )
         await session.run()
     finally:

@@ -78,6 +78,7 @@ SLICED = "sample"
 LEFT = {
     "migration": "the target has its own",
     "ledger_content": "for the live bus, kept for minutes; its transaction ids are the source's",
+    "cursor": "made of the source's transaction ids: readers begin anew, and are told so",
     "rollup_level": "the target refreshes its rollups itself",
     "rollup_change": "the target refreshes its rollups itself",
     "rollup_1m_stored": "the target refreshes its rollups itself",

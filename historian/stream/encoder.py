@@ -11,6 +11,7 @@ from historian.query.formats import json_samples
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
 from historian.schema.samples import arrow_schema
+from historian.stream.durable import Reached
 from historian.stream.frames import FrameWriter
 from historian.stream.subscription import Data, Event, Gap, Live, Subscribed
 
@@ -27,9 +28,11 @@ class EventEncoder:
         self._schema: pa.Schema | None = None
         self._tags: dict[int, Tag] = {}
 
-    def encode(self, event: Event) -> str | bytes:
+    def encode(self, event: Event | Reached) -> str | bytes:
         match event:
             case Subscribed(tags, resumed):
+                # of a durable subscription it comes again, with tags that were made since
+                self._sequence = 0
                 self._schema = arrow_schema(tags)
                 self._frames = FrameWriter(self._id, self._schema, zstd=self._compress)
                 self._tags = {tag.tag_id: tag for tag in tags}
@@ -37,6 +40,8 @@ class EventEncoder:
                 return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
             case Live(cursor):
                 return self._control("live", cursor=cursor)
+            case Reached(position):
+                return self._control("position", position=position)
             case Gap(start, end, reason):
                 return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason})
             case Data():

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from historian.query.expressions.pens import MAX_PENS
 from historian.query.expressions.tokens import MAX_LENGTH
 from historian.query.range_query import StreamMode
+from historian.schema.cursors import MAX_POSITION
 from historian.schema.errors import BadInput
 from historian.schema.paths import MAX_BYTES
 
@@ -20,6 +21,7 @@ MAX_FAULTS = 100
 
 SubscriptionId = Annotated[int, Field(ge=0, le=0xFFFF)]
 Time = Annotated[int | str, Field()]
+Position = Annotated[str, Field(min_length=1, max_length=MAX_POSITION)]
 
 
 class _Message(BaseModel):
@@ -36,6 +38,16 @@ class Subscribe(_Message):
     mode: StreamMode = "raw"
     points: Annotated[int, Field(ge=10, le=100_000)] = 2000
     cursor: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+    durable: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    position: Position | None = None
+
+    @model_validator(mode="after")
+    def _durable(self) -> Self:
+        if self.position is not None and self.durable is None:
+            raise ValueError("position is of a durable cursor: name it in durable")
+        if self.durable is not None and (self.expressions or self.to is not None or self.cursor is not None or self.mode != "raw"):
+            raise ValueError("with durable there are no expressions, to, cursor and mode: all samples of the tags come")
+        return self
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -65,11 +77,17 @@ class Credit(_Message):
     n: Annotated[int, Field(ge=1, le=2**31)]
 
 
+class Acknowledge(_Message):
+    type: Literal["acknowledge"]
+    id: SubscriptionId
+    position: Position
+
+
 class Heartbeat(_Message):
     type: Literal["heartbeat"]
 
 
-Message = Subscribe | Unsubscribe | Pause | Resume | Credit | Heartbeat
+Message = Subscribe | Unsubscribe | Pause | Resume | Credit | Acknowledge | Heartbeat
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
 

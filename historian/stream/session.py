@@ -16,10 +16,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from historian.query.expressions.pens import calculated
 from historian.query.times import parse_time
-from historian.schema.catalogue import Catalogue
+from historian.schema.catalogue import Catalogue, Tag
 from historian.schema.connection import Pool
+from historian.schema.cursors import Position, check_name
 from historian.schema.errors import BadInput, Conflict, HistorianError
 from historian.stream import messages
+from historian.stream.durable import DurableRequest, DurableSubscription
 from historian.stream.encoder import EventEncoder
 from historian.stream.frames import ARROW, JSON
 from historian.stream.hub import Hub
@@ -46,8 +48,10 @@ class Session:
         compress: bool,
         queue_bytes: int,
         heartbeat_s: float,
+        client: str | None = None,
     ) -> None:
         self._ws = ws
+        self._client = client
         self._catalogue = catalogue
         self._hub = hub
         self._sweep = sweep
@@ -56,7 +60,7 @@ class Session:
         self._queue_bytes = queue_bytes
         self._heartbeat_s = heartbeat_s
         self._binary = ws.ws_protocol == ARROW
-        self._subscriptions: dict[int, Subscription] = {}
+        self._subscriptions: dict[int, Subscription | DurableSubscription] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._faults = 0
 
@@ -127,6 +131,10 @@ class Session:
                     subscription.resume()
                 case messages.Credit():
                     subscription.grant(message.n)
+                case messages.Acknowledge():
+                    if not isinstance(subscription, DurableSubscription):
+                        raise BadInput(f"subscription {message.id} is not durable: there is nothing to acknowledge")
+                    subscription.acknowledge(message.position)
         except HistorianError as error:
             await self._fault(error, message.id)
 
@@ -144,6 +152,9 @@ class Session:
         if len(tags) > messages.MAX_TAGS:
             raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a subscription")
         tags += await calculated(self._catalogue, message.expressions)
+        if message.durable is not None:
+            self._begin(message.id, self._durable(message, check_name(message.durable), tuple(tags), start, now_us))
+            return
         subscription = Subscription(
             Request(tuple(tags), start, end, message.mode, message.points, message.cursor),
             hub=self._hub,
@@ -152,8 +163,27 @@ class Session:
             now_us=now_us,
             queue_bytes=self._queue_bytes,
         )
-        self._subscriptions[message.id] = subscription
-        self._tasks[message.id] = asyncio.create_task(self._pump(message.id, subscription))
+        self._begin(message.id, subscription)
+
+    def _begin(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
+        self._subscriptions[subscription_id] = subscription
+        self._tasks[subscription_id] = asyncio.create_task(self._pump(subscription_id, subscription))
+
+    def _durable(
+        self, message: messages.Subscribe, name: str, tags: tuple[Tag, ...], start: int | None, now_us: int
+    ) -> DurableSubscription:
+        async def acknowledged(position: str) -> None:
+            await self._send(orjson.dumps({"type": "acknowledged", "id": message.id, "position": position}).decode())
+
+        position = None if message.position is None else Position.parse(message.position)
+        return DurableSubscription(
+            DurableRequest(name, tuple(message.tags), tags, start, position, self._client),
+            hub=self._hub,
+            pool=self._pool,
+            catalogue=self._catalogue,
+            now_us=now_us,
+            on_acknowledged=acknowledged,
+        )
 
     async def _unsubscribe(self, subscription_id: int) -> None:
         del self._subscriptions[subscription_id]
@@ -161,7 +191,7 @@ class Session:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _pump(self, subscription_id: int, subscription: Subscription) -> None:
+    async def _pump(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
         encoder = EventEncoder(subscription_id, binary=self._binary, compress=self._compress)
         try:
             async with aclosing(subscription.events()) as events:

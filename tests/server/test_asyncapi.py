@@ -29,6 +29,8 @@ CLIENT = [
     {"type": "pause", "id": 7},
     {"type": "resume", "id": 7},
     {"type": "credit", "id": 7, "n": 3},
+    {"type": "subscribe", "id": 3, "tags": ["a/#"], "durable": "lake", "position": "7-5/10:12:11"},
+    {"type": "acknowledge", "id": 3, "position": "7-5/10:12:11"},
     {"type": "heartbeat"},
 ]
 WRONG = [
@@ -37,6 +39,7 @@ WRONG = [
     {"type": "subscribe", "id": 1, "tags": ["a"], "mode": "avg"},
     {"type": "subscribe", "id": 1, "tags": ["a"], "more": 1},
     {"type": "credit", "id": 7, "n": 0},
+    {"type": "acknowledge", "id": 7},
     {"type": "pause"},
 ]
 
@@ -123,6 +126,9 @@ async def test_what_the_server_says_on_a_stream(server: Server, http: aiohttp.Cl
         await until("gap")
         await ws.send_json({"type": "subscribe", "id": 4, "expressions": ["p: a/b * 2"], "tags": [], "from": TS})
         await until("subscribed")
+        await ws.send_json({"type": "subscribe", "id": 5, "tags": ["a/b"], "durable": "d"})
+        await ws.send_json({"type": "acknowledge", "id": 5, "position": (await until("position"))["position"]})
+        await until("acknowledged")
         await ws.send_json({"type": "nonsense"})
         await until("error")
         await ws.send_json({"type": "heartbeat"})
