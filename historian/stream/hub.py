@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from historian.schema.catalogue import Tag
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
+from historian.stream.fanout import FanOut, Member
 
 #: cursors count from the time of each start on this clock, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
 CURSOR_EPOCH_S = 1_577_836_800  # 2020-01-01
@@ -36,7 +38,7 @@ class Entry:
 
 
 class Subscriber(Protocol):
-    """Who is attached to the hub."""
+    """Who is attached to the hub for all that is committed."""
 
     def offer(self, entry: Entry) -> None:
         """Take what was committed; must neither block nor raise."""
@@ -64,6 +66,7 @@ class Hub:
 
     def __init__(self, *, retain_bytes: int = 32 << 20, now_s: float | None = None) -> None:
         self._subscribers: dict[int, Subscriber] = {}
+        self._fan_out = FanOut()
         self._retained: deque[Entry] = deque()
         self._retained_bytes = 0
         self._retain_bytes = retain_bytes
@@ -91,7 +94,14 @@ class Hub:
         return self._retained_bytes
 
     def __len__(self) -> int:
-        return len(self._subscribers)
+        return len(self._subscribers) + len(self._fan_out)
+
+    def follow(self, member: Member, tags: Sequence[Tag]) -> None:
+        """Offer it what is committed of these tags; from now on of these, if it follows others. `unfollow` ends it."""
+        self._fan_out.add(member, tags)
+
+    def unfollow(self, member: Member) -> None:
+        self._fan_out.remove(member)
 
     def attach(self, subscriber: Subscriber) -> None:
         self._subscribers[id(subscriber)] = subscriber
@@ -125,6 +135,7 @@ class Hub:
         self._retain(entry)
         for subscriber in list(self._subscribers.values()):
             subscriber.offer(entry)
+        self._fan_out.deliver(entry.cursor, notice.xid, notice.samples)
 
     def since(self, cursor: int) -> Iterable[Entry] | None:
         """The entries behind a cursor, or None if not all of them are retained, or the cursor is none of this hub's."""
