@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from historian.schema.catalogue import Tag
-from historian.schema.samples import Int32s, Samples
+from historian.schema.samples import Int32s
+from historian.stream.coalesce import coalesce
+from historian.stream.entry import Entry
 from historian.stream.tick import References, Tick
 
 #: a set of more tags is not in the index, but looked at for each new sequence of tag_ids: an index of thousands of broad sets would have millions of places
@@ -94,13 +96,14 @@ class FanOut:
                     del self._by_tag[tag_id]
         self._forget()
 
-    def deliver(self, cursor: int, xid: int, samples: Samples) -> None:
-        """Offer samples to all who want some of them."""
-        if not self._groups or not len(samples):
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Offer what these entries bring, one at least of which has samples, to all who want some of it."""
+        if not self._groups:
             return
+        samples = coalesce([entry.notice.samples for entry in entries])
         first_ts, last_ts = int(samples.ts.min()), int(samples.ts.max())
         for group, rows in self._wanting(samples.tag_id):
-            tick = Tick(cursor, xid, samples if rows is None else samples.take(rows), first_ts, last_ts, group.references)
+            tick = Tick(entries, samples if rows is None else samples.take(rows), first_ts, last_ts, group.references)
             for member in tuple(group.members.values()):
                 member.offer(tick)
 

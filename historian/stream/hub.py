@@ -6,11 +6,15 @@ wrote the same (tag, ts), what arrives last at a subscriber is what the later on
 How. `position` orders the commits of any tag (the writer draws it under the tags' locks). A notice that arrives behind one with a higher position is
 freed of the samples that the other has overwritten: they are history that no longer stands.
 
+Subscriptions are offered what comes of their tags, all who have the same tags the same `Tick` (fanout.py).
+
 The hub belongs to one event loop; `publish` is called in it and never blocks. Who stops: first the writers, then the sweep, then the hub.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -22,19 +26,19 @@ import numpy as np
 from historian.schema.catalogue import Tag
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
+from historian.stream.entry import Entry
 from historian.stream.fanout import FanOut, Member
+
+__all__ = ["CURSOR_EPOCH_S", "Entry", "Hub", "HubCounts", "Subscriber"]
 
 #: cursors count from the time of each start on this clock, 2**22 to a second: they grow across restarts, and stay exact in JavaScript until 2088
 CURSOR_EPOCH_S = 1_577_836_800  # 2020-01-01
 CURSORS_A_SECOND_BITS = 22
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A notice on the bus, at its place in the order."""
-
-    cursor: int
-    notice: Notice
+#: commits that come closer than this together go to subscriptions together: their work is bounded, however many and small the commits are
+_PACE_S = 0.010
+#: of more samples than this there is no need to wait for others
+_MANY_ROWS = 1 << 16
 
 
 class Subscriber(Protocol):
@@ -67,6 +71,11 @@ class Hub:
     def __init__(self, *, retain_bytes: int = 32 << 20, now_s: float | None = None) -> None:
         self._subscribers: dict[int, Subscriber] = {}
         self._fan_out = FanOut()
+        #: for those that follow tags; in order, and all that has not been delivered
+        self._pending: list[Entry] = []
+        self._pending_rows = 0
+        self._delivered_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._retained: deque[Entry] = deque()
         self._retained_bytes = 0
         self._retain_bytes = retain_bytes
@@ -97,7 +106,8 @@ class Hub:
         return len(self._subscribers) + len(self._fan_out)
 
     def follow(self, member: Member, tags: Sequence[Tag]) -> None:
-        """Offer it what is committed of these tags; from now on of these, if it follows others. `unfollow` ends it."""
+        """Offer it what is published of these tags from now on; of these instead, if it follows others. `unfollow` ends it."""
+        self.deliver()
         self._fan_out.add(member, tags)
 
     def unfollow(self, member: Member) -> None:
@@ -135,7 +145,28 @@ class Hub:
         self._retain(entry)
         for subscriber in list(self._subscribers.values()):
             subscriber.offer(entry)
-        self._fan_out.deliver(entry.cursor, notice.xid, notice.samples)
+        self._hand_on(entry)
+
+    def deliver(self) -> None:
+        """Offer all that has been published to those that follow tags, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        entries, self._pending, self._pending_rows = self._pending, [], 0
+        if entries:
+            self._delivered_at = time.monotonic()
+            self._fan_out.deliver(entries)
+
+    def _hand_on(self, entry: Entry) -> None:
+        if not len(self._fan_out) or not len(entry.notice.samples):
+            return
+        self._pending.append(entry)
+        self._pending_rows += len(entry.notice.samples)
+        wait = self._delivered_at + _PACE_S - time.monotonic()
+        if wait <= 0 or self._pending_rows > _MANY_ROWS:
+            self.deliver()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.deliver)
 
     def since(self, cursor: int) -> Iterable[Entry] | None:
         """The entries behind a cursor, or None if not all of them are retained, or the cursor is none of this hub's."""

@@ -124,7 +124,11 @@ class TagFilter:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
+    """What waits of the entries `first` to `cursor`."""
+
+    first: int
     cursor: int
+    #: as long as the seam has not passed
     xid: int
     samples: Samples
     #: of the tags of calculated pens
@@ -166,18 +170,23 @@ class Subscription:
 
     def offer(self, tick: Tick) -> None:
         """From the hub: write it, or keep it."""
-        if self._seam is not None and self._seam.sees(tick.xid):
+        seam = self._seam
+        if seam is not None and not self._pens and self._spans(tick) and not any(seam.sees(entry.notice.xid) for entry in tick.entries):
+            if not self._written_through(tick):
+                self._keep(_Piece(tick.entries[0].cursor, tick.cursor, 0, tick.samples, _NONE, tick))
             return
-        if not self._pens and self._spans(tick):
-            if self._written_through(tick):
-                return
-            piece = _Piece(tick.cursor, tick.xid, tick.samples, _NONE, tick)
-        else:
-            samples = self._filter.pick(tick.samples)
-            arguments = self._arguments.pick(tick.samples) if self._pens else _NONE
-            if not len(samples) and not len(arguments):
-                return
-            piece = _Piece(tick.cursor, tick.xid, samples, arguments)
+        # before the seam it is held by transactions, which the seam is asked of then; and who wants something else than the others picks for himself
+        for entry in tick.entries:
+            notice = entry.notice
+            if seam is not None and seam.sees(notice.xid):
+                continue
+            samples = self._filter.pick(notice.samples)
+            arguments = self._arguments.pick(notice.samples) if self._pens else _NONE
+            if len(samples) or len(arguments):
+                self._keep(_Piece(entry.cursor, entry.cursor, notice.xid, samples, arguments))
+
+    def _keep(self, piece: _Piece) -> None:
+        """Let it wait for the task that sends."""
         if len(self._queue) == 1 and self._queue[0].tick is not None:
             # they will be joined: what has been encoded for others of the first is not kept for that
             self._queue[0] = replace(self._queue[0], tick=None)
@@ -219,7 +228,7 @@ class Subscription:
     def _drop(self) -> None:
         """The client is too slow: let go of all that waits, and remember what it was."""
         if self._missed is None:
-            self._missed = Missed(self._queue[0].cursor - 1)
+            self._missed = Missed(self._queue[0].first - 1)
         for piece in self._queue:
             self._missed.add((piece.samples, piece.arguments))
         self._queue.clear()
@@ -305,9 +314,10 @@ class Subscription:
 
     def _taken(self) -> int:
         """The place on the bus up to which the client has, or needs, nothing."""
+        self._hub.deliver()
         if self._missed is not None:
             return self._missed.behind
-        return self._queue[0].cursor - 1 if self._queue else self._hub.cursor
+        return self._queue[0].first - 1 if self._queue else self._hub.cursor
 
     def _pass_seam(self, seam: VisibilitySnapshot) -> None:
         """From now on frames are asked; those that were held are asked now."""
@@ -339,7 +349,7 @@ class Subscription:
                 continue
             calculated, stale = await self._calculate(pieces)
             rows = coalesce([*(piece.samples for piece in pieces), *calculated])
-            for n, data in enumerate(_live(rows, pieces[0].cursor, pieces[-1].cursor)):
+            for n, data in enumerate(_live(rows, pieces[0].first, pieces[-1].cursor)):
                 if n:
                     await self._may_send()
                 yield data

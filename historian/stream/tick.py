@@ -1,11 +1,11 @@
-"""What one commit brings to all subscriptions of the same tags: picked once, and encoded once in each form that one of them wants.
+"""What one commit, or some that came together, bring to all subscriptions of the same tags: picked once, and encoded once in each form that one of them wants.
 
 Forms are the payloads of docs/protocol.md: Arrow, Arrow in zstd, Arrow in zstd that refers to an earlier payload, and JSON. Headers are each subscription's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from historian.query.formats import json_samples
 from historian.schema.catalogue import Tag
 from historian.schema.samples import Samples
 from historian.stream.compression import MAX_REFERENCE, Reference, compress
+from historian.stream.entry import Entry
 from historian.stream.record_batches import record_batch
 
 #: ticks after which a new payload is referred to: timestamps move away from it
@@ -61,7 +62,10 @@ class References:
 
 
 class Tick:
-    """`samples` of one commit for one set of tags; `first_ts` and `last_ts` are bounds of their timestamps. Payloads are made when they are first asked for."""
+    """`samples` of some entries of the bus for one set of tags, each (tag_id, ts) once; `first_ts` and `last_ts` are bounds of their timestamps.
+
+    Payloads are made when they are first asked for.
+    """
 
     __slots__ = (
         "_alone",
@@ -72,15 +76,15 @@ class Tick:
         "_referring",
         "_refers_to",
         "cursor",
+        "entries",
         "first_ts",
         "last_ts",
         "samples",
-        "xid",
     )
 
-    def __init__(self, cursor: int, xid: int, samples: Samples, first_ts: int, last_ts: int, references: References) -> None:
-        self.cursor = cursor
-        self.xid = xid
+    def __init__(self, entries: Sequence[Entry], samples: Samples, first_ts: int, last_ts: int, references: References) -> None:
+        self.entries = entries
+        self.cursor = entries[-1].cursor
         self.samples = samples
         self.first_ts = first_ts
         self.last_ts = last_ts

@@ -94,7 +94,7 @@ def test_the_payloads_of_a_subscription_are_one_arrow_stream(pieces: list, subsc
 @given(
     st.builds(
         FrameHeader,
-        flags=st.integers(0, 15),
+        flags=st.integers(0, 63),
         subscription=st.integers(0, 0xFFFF),
         sequence=st.integers(0, 2**32 - 1),
         cursor=st.integers(0, 2**64 - 1),
