@@ -38,6 +38,8 @@ class EventEncoder:
 
     def encode(self, event: Event) -> str | bytes:
         match event:
+            case Data():
+                return self._frame(event) if self._binary else self._text(event)
             case Subscribed(tags, resumed):
                 self._schema = arrow_schema(tags)
                 self._frames = FrameWriter(self._id, self._schema, zstd=self._compression is not None)
@@ -49,8 +51,6 @@ class EventEncoder:
             case Gap(start, end, reason, tags):
                 extra = {"range": range_path(start, end, tags)} if tags else {}
                 return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason}, **extra)
-            case Data():
-                return self._frame(event) if self._binary else self._text(event)
 
     def _control(self, kind: str, **fields: Any) -> str:
         message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()

@@ -152,7 +152,8 @@ class FrameWriter:
 
     def of_payload(self, body: bytes, flags: int, *, cursor: int) -> bytes:
         """The next frame, of a payload as it is; `flags` say what it is."""
-        header = pack(FrameHeader(flags, self._subscription, self._sequence, cursor))
+        # as `pack`, which looks at flags of others
+        header = _HEADER.pack(VERSION, flags, self._subscription, self._sequence, cursor)
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
         return header + body
 
