@@ -78,14 +78,15 @@ async def database(dsn: str, name: str = f"historian_bench_{Path(sys.argv[0]).st
 
 
 @asynccontextmanager
-async def server_process(dsn: str) -> AsyncIterator[tuple[str, int]]:
-    """`historian serve` in a process of its own: its address and process id."""
+async def server_process(dsn: str, **environment: str) -> AsyncIterator[tuple[str, int]]:
+    """`historian serve` in a process of its own: its address and process id. `environment`: HISTORIAN_… settings."""
     with tempfile.TemporaryDirectory() as directory:
         ready = Path(directory) / "ready.json"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "historian", "serve", "--dsn", dsn, "--port", "0", "--ready-file", str(ready)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            env=os.environ | environment,
         )
         try:
             while not ready.exists():  # noqa: ASYNC110 - another process makes it

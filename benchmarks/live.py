@@ -1,223 +1,349 @@
-"""What a live sample costs on its way to many viewers, side by side in one run: JSON text to every viewer, and our stream in Arrow and in JSON.
+"""What a live sample costs on its way to many viewers, beside a server that sends JSON text to each: ratios within one run.
 
     python benchmarks/live.py
-    python benchmarks/live.py --viewers 50 --tags 200
+    python benchmarks/live.py --only viewers --seconds 10
+    python benchmarks/live.py --only connect --dsn postgresql://postgres@127.0.0.1/postgres
 
-One process serves, one has all the viewers, who decode what they get. The same batches go out each way; the obvious server does what most do: `json.dumps` of
-the rows that a viewer wants, and `send_str`. Ours is the real server with its hub, subscriptions and sessions; only the database transaction is left out, on both sides.
+Servers, producer and viewers are processes of their own. Ours is `historian serve` with all that it does, on disk before it acknowledges; the other keeps nothing
+(live_json.py). Latency is from the acknowledged write to the decoded frame.
+
+viewers    5 000 samples/s of 100 tags, 200 viewers of 8 tags each; then as many viewers as the JSON server serves at a p99 of 150 ms, and five times as many of ours
+all-tags   20 viewers of all 100 tags: what they cost of a core beyond the ingest
+ingest     50 000 samples/s of 1 000 tags, without viewers and with 50 of 100 tags each
+idle       2 000 subscriptions whose tags are silent
+connect    from the connection to the first frame of a backfill, 8 pens of an hour
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
+import statistics
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import aiohttp
+import live_json
+import live_viewers
+import live_writer
 import numpy as np
-from aiohttp import web
-from common import START, Figures, arguments, database, make_tags, server
+import psutil
+import psycopg
+from common import START, arguments, database, make_tags, server, server_process
+from live_viewers import Crowd, Seen
+from live_writer import Order, tick_of
 
-from historian.schema.ledger import Notice
-from historian.schema.samples import Samples
-from historian.server.run import Server, serving
-from historian.settings import Settings
-from historian.stream.frames import ARROW, JSON, FrameReader
+from historian.stream.frames import ARROW, JSON
 
-BATCH = "obvious: json.dumps for each viewer"
-OURS_ARROW = "ours: Arrow"
-OURS_ZSTD = "ours: Arrow, zstd"
-OURS_JSON = "ours: JSON"
-WAYS = (BATCH, OURS_ARROW, OURS_ZSTD, OURS_JSON)
+TICK_S = 0.1
+PARTS = ("viewers", "all-tags", "ingest", "idle", "connect")
+#: where the JSON server is held to be full
+BAR_S = 0.150
+#: of a crowd, those that decode; the others take as much
+DECODING = 16
+#: viewer processes
+PROCESSES = 2
 
 
-def samples_of(tags: np.ndarray, at: int) -> Samples:
-    """A second of all tags, as one commit brings it."""
-    rng = np.random.default_rng(at)
-    return Samples(
-        tags,
-        np.full(len(tags), START + at * 1_000_000, np.int64),
-        np.round(rng.normal(50, 5, len(tags)), 2),
-        np.full(len(tags), 192, np.int16),
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a viewer is served: a path below the server's URL, and a subprotocol."""
+
+    name: str
+    ours: bool
+    path: str
+    subprotocol: str | None
+
+
+THEIRS = Way("JSON for each viewer", False, "/v1/stream", None)
+PLAIN = Way("ours: Arrow", True, "/v1/stream", ARROW)
+ZSTD = Way("ours: Arrow, zstd", True, "/v1/stream?compression=zstd", ARROW)
+DICT = Way("ours: Arrow, zstd-dict", True, "/v1/stream?compression=zstd-dict", ARROW)
+TEXT = Way("ours: JSON", True, "/v1/stream", JSON)
+
+
+@dataclass(slots=True)
+class Load:
+    """What a run found. `core`: of the server process, 1.0 is one core; `latency` in s."""
+
+    way: Way
+    viewers: int
+    rate: float
+    core: float
+    latency: np.ndarray
+    bytes_a_sample: float
+    gaps: int
+    lost: int
+
+    def p(self, percent: float) -> float:
+        return float(np.percentile(self.latency, percent)) * 1000 if len(self.latency) else float("nan")
+
+    def show(self) -> None:
+        told = f"  {self.way.name:<24} {self.viewers:>5} viewers  {self.rate:>8,.0f} samples/s  {self.core * 100:>6.1f} % of a core"
+        if len(self.latency):
+            told += f"  p50 {self.p(50):>6.1f}  p99 {self.p(99):>6.1f} ms  {self.bytes_a_sample:>6.2f} bytes a sample"
+        print(told + (f"  {self.gaps} gaps" if self.gaps else "") + (f"  {self.lost} lost" if self.lost else ""), flush=True)
+
+
+class Child:
+    """A process that is given orders through a pipe."""
+
+    def __init__(self, target: Callable[..., None], *args: Any) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=target, args=(*args, theirs), daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def tell(self, order: object) -> None:
+        self._pipe.send(order)
+
+    async def answer(self) -> Any:
+        pipe: Connection = self._pipe
+        return await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+
+    def stop(self) -> None:
+        self.tell(None)
+        self._process.join(10)
+
+
+@dataclass(slots=True)
+class Bench:
+    """The processes of a run."""
+
+    dsn: str
+    ours: tuple[str, int]
+    tags: np.ndarray
+    names: list[str]
+    theirs: Child
+    theirs_url: str
+    writer: Child
+    viewers: list[Child]
+    seconds: float
+    order: int = 0
+
+    async def run(self, way: Way, tags: list[list[str]], *, samples: int, written: int | None = None, tick_s: float = TICK_S) -> Load:
+        """A crowd that has these tags, while `samples` of each tag are written in each tick. `written`: of the tags, so many."""
+        url, pid = self.ours if way.ours else (self.theirs_url, self.theirs.pid)
+        parts = [tags[n::PROCESSES] for n in range(PROCESSES)]
+        crowds = [(child, part) for child, part in zip(self.viewers, parts, strict=True) if part]
+        for child, part in crowds:
+            child.tell(Crowd(url + way.path, way.subprotocol, part, min(len(part), DECODING // PROCESSES)))
+        for child, _ in crowds:
+            await child.answer()
+        self.order += 1
+        ticks = int(self.seconds / TICK_S)
+        order = Order(url, ticks, tick_s, samples, START + self.order * 100_000_000_000)
+        server_process = psutil.Process(pid)
+        before = server_process.cpu_times()
+        self.writer.tell(order)
+        acknowledged, took = await self.writer.answer()
+        # what is on its way
+        await asyncio.sleep(0.5)
+        after = server_process.cpu_times()
+        seen = []
+        for child, _ in crowds:
+            child.tell("enough")
+            seen.append(await child.answer())
+        core = (after.user + after.system - before.user - before.system) / took
+        return Load(
+            way,
+            len(tags),
+            ticks * samples * len(self.tags) / took,
+            core,
+            _latency(order, acknowledged, seen),
+            sum(one.decoded_bytes for one in seen) / max(1, sum(one.samples for one in seen)),
+            sum(one.gaps for one in seen),
+            sum(one.lost for one in seen),
+        )
+
+    def choose(self, viewers: int, wanted: int) -> list[list[str]]:
+        rng = np.random.default_rng(5)
+        return [[self.names[n] for n in sorted(rng.choice(len(self.names), wanted, replace=False))] for _ in range(viewers)]
+
+
+def _latency(order: Order, acknowledged: list[float], seen: list[Seen]) -> np.ndarray:
+    """Of each frame that was decoded; the first second is for warming up."""
+    warm = int(1 / TICK_S)
+    found = [
+        decoded - acknowledged[tick]
+        for one in seen
+        for newest, decoded in one.times
+        if warm <= (tick := tick_of(order, newest)) < order.ticks
+    ]
+    return np.array(found)
+
+
+async def viewers(bench: Bench, most: int) -> None:
+    print("5 000 samples/s of 100 tags; each viewer has 8 of them, his own\n")
+    crowd = bench.choose(200, 8)
+    found = {}
+    for way in (THEIRS, PLAIN, ZSTD, DICT, TEXT):
+        found[way.name] = await bench.run(way, crowd, samples=5)
+        found[way.name].show()
+    theirs, ours = found[THEIRS.name], found[DICT.name]
+    plain = found[PLAIN.name]
+    sizes = [f"{theirs.bytes_a_sample / one.bytes_a_sample:.1f}" for one in (plain, ours)]
+    cores = [f"{theirs.core / one.core:.1f}" for one in (plain, ours)]
+    print(f"\n  bytes a sample: JSON has {sizes[0]} × Arrow, {sizes[1]} × Arrow with zstd-dict")
+    print(f"  the server's CPU: JSON takes {cores[0]} × Arrow, {cores[1]} × Arrow with zstd-dict\n", flush=True)
+    count, served = 200, 0
+    while count <= most // 5:
+        load = await bench.run(THEIRS, bench.choose(count, 8), samples=5)
+        load.show()
+        if load.lost or load.p(99) > BAR_S * 1000:
+            break
+        served, count = count, int(count * 1.4)
+    if not served:
+        print("  the JSON server did not serve 200 at that\n")
+        return
+    for way in (PLAIN, DICT):
+        load = await bench.run(way, bench.choose(5 * served, 8), samples=5)
+        load.show()
+        verdict = "within" if load.p(99) <= BAR_S * 1000 and not load.lost else "beyond"
+        print(f"  {way.name}: 5 × the {served} viewers that JSON serves, {verdict} a p99 of {BAR_S * 1000:.0f} ms\n", flush=True)
+
+
+async def all_tags(bench: Bench) -> None:
+    print("5 000 samples/s of 100 tags; 20 viewers of all of them\n")
+    crowd = [bench.names] * 20
+    for way in (THEIRS, PLAIN, DICT, TEXT):
+        alone = await bench.run(way, [], samples=5)
+        load = await bench.run(way, crowd, samples=5)
+        load.show()
+        print(f"  {'':<24} {(load.core - alone.core) * 100:.1f} % of a core beyond the {alone.core * 100:.1f} % of the ingest", flush=True)
+    print()
+
+
+async def ingest(bench: Bench) -> None:
+    print("ingest of 1 000 tags, without viewers and with 50 of 100 tags each\n")
+    crowd = bench.choose(50, 100)
+    for tick_s, told in ((TICK_S, "50 000 samples/s"), (0.0, "as fast as it goes")):
+        rates = []
+        for _ in range(3):
+            for tags in ([], crowd):
+                load = await bench.run(PLAIN, tags, samples=5, tick_s=tick_s)
+                rates.append(load.rate)
+                load.show()
+        alone, watched = statistics.median(rates[::2]), statistics.median(rates[1::2])
+        print(f"  {told}: {watched / alone:.2f} of the rate without viewers\n", flush=True)
+
+
+async def idle(bench: Bench, count: int) -> None:
+    print(f"{count:,} subscriptions whose tags are silent, beside 5 000 samples/s of 100 tags\n")
+    seconds, bench.seconds = bench.seconds, max(bench.seconds, 12.0)
+    silent = [[f"bench/silent{n % 50}"] for n in range(count)]
+    alone = await bench.run(PLAIN, [], samples=5)
+    alone.show()
+    load = await bench.run(PLAIN, silent, samples=5)
+    load.show()
+    bench.seconds = seconds
+    print(f"\n  {(load.core - alone.core) * 100:.1f} % of a core for all of them\n", flush=True)
+
+
+async def connect(bench: Bench, times: int) -> None:
+    print("from the connection to the first frame of the backfill: 8 pens, an hour at a sample a second\n")
+    with psycopg.connect(bench.dsn) as conn:
+        row = conn.execute(
+            "SELECT (extract(epoch FROM max(ts)) * 1e6)::int8 FROM historian.samples WHERE tag = %s", (bench.names[0],)
+        ).fetchone()
+    assert row is not None
+    async with aiohttp.ClientSession() as session:
+        for mode in ("raw", "auto"):
+            found = []
+            for _ in range(times):
+                begun = time.perf_counter()
+                async with session.ws_connect(f"{bench.ours[0]}/v1/stream?compression=zstd", protocols=[ARROW], max_msg_size=0) as ws:
+                    await ws.send_json(
+                        {"type": "subscribe", "id": 1, "tags": bench.names[:8], "from": row[0] - 3_600_000_000, "mode": mode}
+                    )
+                    while (await ws.receive()).type != aiohttp.WSMsgType.BINARY:
+                        pass
+                    found.append((time.perf_counter() - begun) * 1000)
+            print(f"  {mode:<5} p50 {np.percentile(found, 50):>6.1f}  p95 {np.percentile(found, 95):>6.1f} ms", flush=True)
+    print()
+
+
+async def _history(bench: Bench) -> None:
+    """An hour, a sample a second, of the first tags."""
+    import pyarrow as pa
+
+    from historian.schema.samples import Samples, arrow_schema
+
+    rng = np.random.default_rng(2)
+    rows = 3600 * 8
+    samples = Samples(
+        np.repeat(bench.tags[:8], 3600),
+        np.tile(START + np.arange(3600, dtype=np.int64) * 1_000_000, 8),
+        np.round(rng.normal(50, 5, rows), 2),
+        np.full(rows, 192, np.int16),
     )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, arrow_schema(())) as writer:
+        writer.write_batch(samples.to_record_batch(arrow_schema(())))
+    async with aiohttp.ClientSession() as session:
+        headers = {"Content-Type": "application/vnd.apache.arrow.stream"}
+        async with session.post(f"{bench.ours[0]}/v1/write", data=sink.getvalue().to_pybytes(), headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
 
 
-class Obvious:
-    """The server that one writes in an afternoon: who wants what, and JSON for each."""
+@contextmanager
+def _children(count: int) -> Iterator[list[Child]]:
+    children = [Child(live_viewers.run) for _ in range(count)]
+    try:
+        yield children
+    finally:
+        for child in children:
+            child.stop()
 
-    def __init__(self, names: dict[int, str]) -> None:
-        self._names = names
-        self._viewers: dict[web.WebSocketResponse, set[int]] = {}
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse()
-        await ws.prepare(request)
-        ids = {path: tag_id for tag_id, path in self._names.items()}
-        wanted = await ws.receive_json()
-        self._viewers[ws] = {ids[path] for path in wanted["tags"]}
-        await ws.send_json({"type": "live"})
-        async for _ in ws:
-            pass
-        self._viewers.pop(ws, None)
-        return ws
-
-    async def publish(self, samples: Samples) -> None:
-        rows = [
-            (tag, {"tag": self._names[tag], "ts": datetime.fromtimestamp(us / 1e6, UTC).isoformat(), "value": value, "quality": quality})
-            for tag, us, value, quality in zip(
-                samples.tag_id.tolist(), samples.ts.tolist(), samples.value.tolist(), samples.quality.tolist(), strict=True
+async def measure(dsn: str, part: str, seconds: float, most: int, idle_count: int, times: int) -> None:
+    async with database(dsn, quiet=part != PARTS[0]) as made:
+        tags = make_tags(made, 1000 if part == "ingest" else 100)
+        with psycopg.connect(made) as conn:
+            conn.execute(
+                "INSERT INTO historian.tag (path, kind, step) SELECT 'bench/silent' || n, 'float', false FROM generate_series(0, 49) AS n"
             )
-        ]
-        sends = []
-        for ws, wanted in self._viewers.items():
-            sends.append(ws.send_str(json.dumps({"samples": [row for tag, row in rows if tag in wanted]})))
-        await asyncio.gather(*sends)
-
-
-async def serve(dsn: str, tags: np.ndarray, names: dict[int, str], pipe: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    obvious = Obvious(names)
-    app = web.Application()
-    app.router.add_get("/", obvious.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    async with serving(dsn, Settings(port=0)) as ours:
-        pipe.send((f"http://127.0.0.1:{runner.addresses[0][1]}/", f"{ours.url}/v1/stream"))
-        while (order := await loop.run_in_executor(None, pipe.recv)) is not None:
-            way, first, count = order
-            cpu = time.process_time()
-            for at in range(first, first + count):
-                if way == BATCH:
-                    await obvious.publish(samples_of(tags, at))
+            conn.execute("INSERT INTO historian.snapshot (tag_id) SELECT tag_id FROM historian.tag ON CONFLICT DO NOTHING")
+        names = [f"bench/t{n + 1}" for n in range(len(tags))]
+        async with server_process(made, HISTORIAN_MAX_STREAMS="100000") as ours:
+            theirs = Child(live_json.run, dict(zip(tags.tolist(), names, strict=True)))
+            writer = Child(live_writer.run, tags)
+            with _children(PROCESSES) as crowd:
+                bench = Bench(made, ours, tags, names, theirs, await theirs.answer(), writer, crowd, seconds)
+                if part == "viewers":
+                    await viewers(bench, most)
+                elif part == "all-tags":
+                    await all_tags(bench)
+                elif part == "ingest":
+                    await ingest(bench)
+                elif part == "idle":
+                    await idle(bench, idle_count)
                 else:
-                    await publish(ours, samples_of(tags, at), at)
-            if way != BATCH:
-                await drained(ours, 0)
-            pipe.send(time.process_time() - cpu)
-    await runner.cleanup()
-
-
-async def publish(ours: Server, samples: Samples, at: int) -> None:
-    # no transaction of the database has so high an xid: no seam has seen it
-    ours.services.hub.publish(Notice(2**60 + at, 2**60 + at, samples))
-    await drained(ours, 1 << 20)
-
-
-async def drained(ours: Server, allowed: int) -> None:
-    # a viewer that falls behind would be sent a gap instead
-    while any(  # noqa: ASYNC110 - nothing tells when a queue of the hub's subscribers is empty
-        subscription._queued_bytes > allowed
-        for subscription in ours.services.hub._subscribers.values()  # type: ignore[attr-defined]
-    ):
-        await asyncio.sleep(0)
-
-
-class Watcher:
-    """A viewer: counts and decodes what it gets."""
-
-    def __init__(self, way: str, tags: list[str]) -> None:
-        self._way = way
-        self._tags = tags
-        self.samples = 0
-        self.bytes = 0
-        self.live = asyncio.Event()
-        self.moved = asyncio.Condition()
-
-    async def run(self, session: aiohttp.ClientSession, url: str) -> None:
-        protocols = {OURS_ARROW: [ARROW], OURS_ZSTD: [ARROW], OURS_JSON: [JSON]}.get(self._way, [])
-        reader = FrameReader()
-        async with session.ws_connect(
-            url + ("?compression=zstd" if self._way == OURS_ZSTD else ""), protocols=protocols, max_msg_size=0
-        ) as ws:
-            await ws.send_json({"type": "subscribe", "id": 1, "tags": self._tags} if protocols else {"tags": self._tags})
-            async for message in ws:
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    self.bytes += len(message.data)
-                    self.samples += sum(batch.num_rows for batch in reader.read(message.data)[1])
-                else:
-                    found: dict[str, Any] = json.loads(message.data)
-                    if "samples" in found:
-                        self.bytes += len(message.data)
-                        self.samples += len(found["samples"])
-                    assert found.get("type") not in ("gap", "error"), found
-                    if found.get("type") == "live":
-                        self.live.set()
-                async with self.moved:
-                    self.moved.notify_all()
-
-    async def has(self, count: int) -> None:
-        async with self.moved:
-            await self.moved.wait_for(lambda: self.samples >= count)
-
-
-async def one_round(
-    pipe: Connection, urls: tuple[str, str], way: str, names: list[str], viewers: int, wanted: int, first: int, count: int
-) -> tuple[float, float, float]:
-    """Delivered samples/s, µs of the server's CPU a delivered sample, bytes a delivered sample."""
-    rng = np.random.default_rng(5)
-    watchers = [Watcher(way, [names[n] for n in sorted(rng.choice(len(names), wanted, replace=False))]) for _ in range(viewers)]
-    url = urls[0] if way == BATCH else urls[1]
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        tasks = [asyncio.create_task(watcher.run(session, url)) for watcher in watchers]
-        await asyncio.gather(*(watcher.live.wait() for watcher in watchers))
-        begun = time.perf_counter()
-        pipe.send((way, first, count))
-        async with asyncio.timeout(300):
-            await asyncio.gather(*(watcher.has(wanted * count) for watcher in watchers))
-        took = time.perf_counter() - begun
-        cpu = await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    delivered = sum(watcher.samples for watcher in watchers)
-    assert delivered == viewers * wanted * count
-    return delivered / took, cpu / delivered * 1e6, sum(watcher.bytes for watcher in watchers) / delivered
-
-
-def child(dsn: str, tags: np.ndarray, names: dict[int, str], pipe: Connection) -> None:
-    asyncio.run(serve(dsn, tags, names, pipe))
-
-
-async def measure(dsn: str, all_tags: int, viewers: int, wanted: int, seconds: int, rounds: int) -> None:
-    async with database(dsn) as made:
-        tags = make_tags(made, all_tags)
-        names = {tag_id: f"bench/t{n + 1}" for n, tag_id in enumerate(tags.tolist())}
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=child, args=(made, tags, names, theirs))
-        process.start()
-        urls = await asyncio.get_running_loop().run_in_executor(None, ours.recv)
-        rates, costs, sizes = Figures("samples/s"), Figures("ns CPU"), Figures("bytes/1000")
-        first = 0
-        for _ in range(rounds):
-            for way in WAYS:
-                rate, cpu, size = await one_round(ours, urls, way, list(names.values()), viewers, wanted, first, seconds)
-                first += seconds
-                rates.add(way, rate)
-                costs.add(way, cpu * 1000)
-                sizes.add(way, size * 1000)
-        ours.send(None)
-        process.join(20)
-    title = f"{viewers} viewers, each with {wanted} of {all_tags:,} tags, {seconds} commits of a sample of every tag"
-    rates.show(f"delivered and decoded; {title}", BATCH)
-    costs.show("the server's CPU time for a delivered sample", BATCH)
-    sizes.show("bytes on the wire for 1 000 delivered samples", BATCH)
+                    await _history(bench)
+                    await connect(bench, times)
+            writer.stop()
+            theirs.stop()
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--viewers", type=int, default=20)
-    parser.add_argument("--tags", type=int, default=100, help="of each viewer")
-    parser.add_argument("--all-tags", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=200, help="commits in each round")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may come several times")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
+    parser.add_argument("--most", type=int, default=6000, help="viewers at the most")
+    parser.add_argument("--idle", type=int, default=2000, help="idle subscriptions")
+    parser.add_argument("--times", type=int, default=100, help="connections that are timed")
     given = parser.parse_args()
-    with server(given.dsn) as dsn:
-        asyncio.run(measure(dsn, given.all_tags, given.viewers, given.tags, given.seconds, given.rounds))
+    for part in given.only or PARTS:
+        with server(given.dsn) as dsn:
+            asyncio.run(measure(dsn, part, given.seconds, given.most, given.idle, given.times))
 
 
 if __name__ == "__main__":

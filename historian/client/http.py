@@ -150,7 +150,7 @@ class Http:
 
     async def websocket(self) -> aiohttp.ClientWebSocketResponse:
         """A connection for streams. Raises Unavailable, or what the server refuses it with."""
-        params = {} if self.address.nearby else {"compression": "zstd"}
+        params = {} if self.address.nearby else {"compression": "zstd-dict"}
         return await self._upgrade("/v1/stream", ARROW, params, MAX_PAYLOAD + HEADER_SIZE)
 
     async def ingest_websocket(self) -> aiohttp.ClientWebSocketResponse:

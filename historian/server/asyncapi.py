@@ -69,7 +69,12 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
             "position", "Of a durable subscription: all that came before is whole up to here", {"id": _ID, "position": _STRING}
         ),
         "acknowledged": _message("acknowledged", "This position is stored", {"id": _ID, "position": _STRING}),
-        "gap": _message("gap", "Samples in [from, to) were left out", {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason}),
+        "gap": _message(
+            "gap",
+            "Samples in [from, to) were left out; `range` is the path of the range query that brings them",
+            {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason, "range": _STRING},
+            "range",
+        ),
         "error": _message("error", "What was wrong", {"id": _ID} | problem, "id", "errors", "error_count"),
         "heartbeat": _message("heartbeat", "Every 10 s, and in answer to one", {}),
         "frame": _binary("frame", "Samples, of the Arrow subprotocol: a header of 16 bytes and Arrow IPC; docs/vectors has some"),

@@ -40,18 +40,25 @@ def cut_off(request: web.BaseRequest, last: bytes = b"") -> None:
 class ConnectionHandler(RequestHandler):
     """aiohttp's protocol of one connection, except for the end of what the client sends."""
 
-    __slots__ = ("_half_closed", "_newest")
+    __slots__ = ("_half_closed", "_newest", "_silence")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: the body of the newest request, while it may be unfinished
         self._newest: StreamReader | None = None
         self._half_closed = False
+        self._silence: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # aiohttp's own limit begins with the first request
-        asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self._close_if_silent)
+        self._silence = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self._close_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # it would keep all that there is of a connection for as long
+        if self._silence is not None:
+            self._silence.cancel()
+        super().connection_lost(exc)
 
     def _close_if_silent(self) -> None:
         if not self._request_count and self.transport is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import cast, get_args
 
 from aiohttp import WSCloseCode, web
 
@@ -14,6 +15,8 @@ from historian.server.access import TOKEN_SUBPROTOCOL
 from historian.server.parameters import parameters
 from historian.server.services import SERVICES, Services
 from historian.stream import messages
+from historian.stream.encoder import Compression
+from historian.stream.outlet import Outlet
 from historian.stream.session import SUBPROTOCOLS, Session
 
 SOCKETS = web.AppKey("sockets", set[web.WebSocketResponse])
@@ -49,8 +52,8 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
         others = [name[:40] for name in offered if name and not name.startswith(TOKEN_SUBPROTOCOL)]
         raise BadInput(f"offer the WebSocket subprotocol {' or '.join(SUBPROTOCOLS)}" + (f", not {', '.join(others)}" if others else ""))
     compression = parameters(request.query, one=("compression",)).get("compression")
-    if compression not in (None, "zstd"):
-        raise BadInput(f"compression is zstd or left out, not {compression[:40]!r}")
+    if compression is not None and compression not in get_args(Compression):
+        raise BadInput(f"compression is {' or '.join(get_args(Compression))}, or left out, not {compression[:40]!r}")
     # no permessage-deflate: numbers gain little by it and it costs memory for each client
     ws = web.WebSocketResponse(
         protocols=known[:1], heartbeat=settings.ping_s, max_msg_size=messages.MAX_MESSAGE_BYTES, compress=False, timeout=5.0
@@ -65,7 +68,8 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
             hub=services.hub,
             sweep=services.sweep,
             pool=services.backfills,
-            compress=compression == "zstd",
+            outlet=None if request.transport is None else Outlet(ws, request.transport),
+            compression=cast(Compression | None, compression),
             queue_bytes=settings.stream_queue,
             heartbeat_s=settings.heartbeat_s,
             client=request.remote,

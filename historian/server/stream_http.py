@@ -30,6 +30,7 @@ from historian.server.problems import as_problem
 from historian.server.services import SERVICES, Services
 from historian.stream import frames, messages
 from historian.stream.encoder import EventEncoder
+from historian.stream.missed import range_path
 from historian.stream.subscription import Data, Event, Gap, Live, Request, Subscribed, Subscription
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class _Events:
     content_type = EVENT_STREAM
 
     def __init__(self) -> None:
-        self._encoder = EventEncoder(0, binary=False, compress=False)
+        self._encoder = EventEncoder(0, binary=False)
 
     def write(self, event: Event) -> bytes:
         message = self._encoder.encode(event)
@@ -146,8 +147,10 @@ def _as_batch(event: Event) -> tuple[Samples, dict[str, str]] | None:
             return samples, {"historian.backfill" if backfill else "historian.cursor": str(int(backfill) if backfill else cursor)}
         case Live(cursor):
             return Samples.empty(), {"historian.live": "1", "historian.cursor": str(cursor)}
-        case Gap(start, end, reason):
+        case Gap(start, end, reason, tags):
             gap = {"from": format_time(start), "to": format_time(end), "reason": reason}
+            if tags:
+                gap["range"] = range_path(start, end, tags)
             return Samples.empty(), {"historian.gap": json.dumps(gap)}
         case Subscribed():
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
@@ -11,18 +11,27 @@ from historian.query.formats import json_samples
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
 from historian.schema.samples import arrow_schema
+from historian.stream.compression import Reference
 from historian.stream.durable import Reached
-from historian.stream.frames import FrameWriter
+from historian.stream.frames import KEEP, REFERS, ZSTD, FrameWriter
+from historian.stream.missed import range_path
+from historian.stream.record_batches import record_batch
 from historian.stream.subscription import Data, Event, Gap, Live, Subscribed
+from historian.stream.tick import Tick
+
+#: what clients may offer in `compression=`
+Compression = Literal["zstd", "zstd-dict"]
 
 
 class EventEncoder:
     """Makes the messages of one subscription."""
 
-    def __init__(self, subscription: int, *, binary: bool, compress: bool) -> None:
+    def __init__(self, subscription: int, *, binary: bool, compression: Compression | None = None) -> None:
         self._id = subscription
         self._binary = binary
-        self._compress = compress
+        self._compression = compression
+        #: the last payload that the client was told to keep
+        self._reference: Reference | None = None
         self._sequence = 0
         self._frames: FrameWriter | None = None
         self._schema: pa.Schema | None = None
@@ -30,22 +39,23 @@ class EventEncoder:
 
     def encode(self, event: Event | Reached) -> str | bytes:
         match event:
+            case Data():
+                return self._frame(event) if self._binary else self._text(event)
             case Subscribed(tags, resumed):
                 # of a durable subscription it comes again, with tags that were made since
                 self._sequence = 0
                 self._schema = arrow_schema(tags)
-                self._frames = FrameWriter(self._id, self._schema, zstd=self._compress)
+                self._frames = FrameWriter(self._id, self._schema, zstd=self._compression is not None)
                 self._tags = {tag.tag_id: tag for tag in tags}
-                extra = {} if resumed is None else {"resumed": resumed}
+                extra: dict[str, Any] = {} if resumed is None else {"resumed": resumed}
                 return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
             case Live(cursor):
                 return self._control("live", cursor=cursor)
             case Reached(position):
                 return self._control("position", position=position)
-            case Gap(start, end, reason):
-                return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason})
-            case Data():
-                return self._frame(event) if self._binary else self._text(event)
+            case Gap(start, end, reason, tags):
+                extra = {"range": range_path(start, end, tags)} if tags else {}
+                return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason}, **extra)
 
     def _control(self, kind: str, **fields: Any) -> str:
         message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()
@@ -53,8 +63,26 @@ class EventEncoder:
 
     def _frame(self, data: Data) -> bytes:
         assert self._frames is not None
-        batch = data.samples.to_record_batch(self._schema)
-        return self._frames.frame(batch, cursor=data.cursor, backfill=data.backfill, last=data.last)
+        if data.tick is not None and self._frames.begun:
+            return self._shared(data.tick)
+        message = record_batch(data.samples, self._schema)
+        return self._frames.of_message(message, cursor=data.cursor, backfill=data.backfill, last=data.last)
+
+    def _shared(self, tick: Tick) -> bytes:
+        """A frame whose payload all subscriptions of these tags share."""
+        assert self._frames is not None
+        flags = 0
+        if self._compression is None:
+            payload = tick.arrow(self._schema)
+        elif self._compression == "zstd":
+            payload = tick.zstd(self._schema)
+        else:
+            payload, kept = tick.referring(self._schema, self._reference)
+            if kept is not None:
+                self._reference = kept
+                flags = KEEP
+        flags |= (ZSTD if payload.zstd else 0) | (REFERS if payload.refers else 0)
+        return self._frames.of_payload(payload.body, flags, cursor=tick.cursor)
 
     def _text(self, data: Data) -> str:
         sequence = self._sequence
@@ -69,5 +97,6 @@ class EventEncoder:
                 "last": data.last,
             }
         )
-        message: bytes = head[:-1] + b',"samples":[' + json_samples(data.samples, self._tags) + b"]}"
+        samples = json_samples(data.samples, self._tags) if data.tick is None else data.tick.json(self._tags)
+        message: bytes = head[:-1] + b',"samples":[' + samples + b"]}"
         return message.decode()

@@ -14,6 +14,7 @@ import zstandard
 from typing_extensions import Buffer
 
 from historian.schema.errors import BadInput
+from historian.stream.compression import MAX_REFERENCE, compress
 
 VERSION = 1
 
@@ -26,7 +27,9 @@ ZSTD = 1  # the payload is one zstd frame
 BACKFILL = 2
 LAST = 4  # of its subscription
 SCHEMA = 8  # the payload begins with the Arrow schema message
-_FLAGS = ZSTD | BACKFILL | LAST | SCHEMA
+KEEP = 16  # the uncompressed payload is the dictionary of those that refer to it, until the next with this flag
+REFERS = 32  # the zstd frame has the kept payload as its dictionary, as raw content
+_FLAGS = ZSTD | BACKFILL | LAST | SCHEMA | KEEP | REFERS
 
 #: version u8, flags u8, subscription u16, sequence u32, cursor u64
 _HEADER = struct.Struct("<BBHIQ")
@@ -40,9 +43,6 @@ END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 #: bytes of an uncompressed payload at most: a frame has at most 65 536 rows, and what a hostile one pretends to have is not allocated
 MAX_PAYLOAD = 256 << 20
-
-#: below this zstd gains nothing worth its time
-_WORTH_COMPRESSING = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,18 @@ def unpack(frame: Buffer) -> FrameHeader:
     return FrameHeader(flags, subscription, sequence, cursor)
 
 
-def payload(frame: Buffer, *, max_size: int = MAX_PAYLOAD) -> memoryview | bytes:
-    """The uncompressed payload of a frame, without a copy if it is not compressed. Raises BadInput if it is damaged, or would have more than `max_size` bytes."""
+def payload(frame: Buffer, *, max_size: int = MAX_PAYLOAD, kept: bytes | None = None) -> memoryview | bytes:
+    """The uncompressed payload of a frame, without a copy if it is not compressed; `kept` is that of the last frame with KEEP.
+
+    Raises BadInput if it is damaged, would have more than `max_size` bytes, or refers to what was not kept.
+    """
     flags = unpack(frame).flags
     body = memoryview(frame)[HEADER_SIZE:]
+    dictionary = None
+    if flags & REFERS:
+        if kept is None or not flags & ZSTD:
+            raise BadInput(f"data frame that refers to an earlier one, {'without zstd' if kept is not None else 'and none was to be kept'}")
+        dictionary = zstandard.ZstdCompressionDict(kept, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     if not flags & ZSTD:
         if body.nbytes > max_size:
             raise BadInput(f"data frame with a payload of {body.nbytes} bytes; at most {max_size}")
@@ -99,7 +107,7 @@ def payload(frame: Buffer, *, max_size: int = MAX_PAYLOAD) -> memoryview | bytes
         # one that states no size (-1) would be given a buffer of max_output_size, whatever is in it
         if not 0 <= size <= max_size:
             raise BadInput(f"data frame with a zstd payload that states {size} bytes; 0 to {max_size} are taken")
-        unpacked: bytes = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+        unpacked: bytes = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(body, allow_extra_data=False)
         return unpacked
     except zstandard.ZstdError as error:
         raise BadInput(f"data frame with a damaged zstd payload: {error}") from None
@@ -113,27 +121,39 @@ class FrameWriter:
         self._schema = schema
         self._sequence = 0
         self._schema_sent = False
-        self._compressor = zstandard.ZstdCompressor(level=1) if zstd else None
+        self._zstd = zstd
 
     def frame(self, batch: pa.RecordBatch, *, cursor: int, backfill: bool = False, last: bool = False) -> bytes:
         """The next frame, with the rows of a batch in the schema of the subscription; a batch without rows adds none."""
+        return self.of_message(batch.serialize() if batch.num_rows else b"", cursor=cursor, backfill=backfill, last=last)
+
+    def of_message(self, message: Buffer, *, cursor: int, backfill: bool = False, last: bool = False) -> bytes:
+        """The next frame, of an encapsulated record batch message, or of none."""
         flags = (BACKFILL if backfill else 0) | (LAST if last else 0)
-        parts = []
+        parts: list[Buffer] = []
         if not self._schema_sent:
             self._schema_sent = True
             flags |= SCHEMA
             parts.append(self._schema.serialize())
-        if batch.num_rows:
-            parts.append(batch.serialize())
+        parts.append(message)
         if last:
             parts.append(END_OF_STREAM)
         body = b"".join(parts)
-        if self._compressor is not None and len(body) >= _WORTH_COMPRESSING:
-            smaller = self._compressor.compress(body)
-            if len(smaller) < len(body):
-                body = smaller
-                flags |= ZSTD
-        header = pack(FrameHeader(flags, self._subscription, self._sequence, cursor))
+        smaller = compress(body) if self._zstd else None
+        if smaller is not None:
+            body = smaller
+            flags |= ZSTD
+        return self.of_payload(body, flags, cursor=cursor)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the schema has been sent: then payloads that are made elsewhere may follow."""
+        return self._schema_sent
+
+    def of_payload(self, body: bytes, flags: int, *, cursor: int) -> bytes:
+        """The next frame, of a payload as it is; `flags` say what it is."""
+        # as `pack`, which looks at flags of others
+        header = _HEADER.pack(VERSION, flags, self._subscription, self._sequence, cursor)
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
         return header + body
 
@@ -144,6 +164,7 @@ class FrameReader:
     def __init__(self) -> None:
         self.schema: pa.Schema | None = None
         self._sequence = 0
+        self._kept: bytes | None = None
 
     def read(self, frame: Buffer) -> tuple[FrameHeader, list[pa.RecordBatch]]:
         """A frame's header and batches. Raises BadInput for a frame out of sequence, or one that is no Arrow IPC."""
@@ -154,7 +175,12 @@ class FrameReader:
         name = f"data frame {header.sequence} of subscription {header.subscription}"
         if (self.schema is None) != bool(header.flags & SCHEMA):
             raise BadInput(f"{name} brings no schema, and none came before" if self.schema is None else f"{name} brings a second schema")
-        source = pa.BufferReader(pa.py_buffer(payload(frame)))
+        body = payload(frame, kept=self._kept)
+        if header.flags & KEEP:
+            if len(body) > MAX_REFERENCE:
+                raise BadInput(f"{name} is to be kept and has {len(body)} bytes; at most {MAX_REFERENCE}")
+            self._kept = bytes(body)
+        source = pa.BufferReader(pa.py_buffer(body))
         batches: list[pa.RecordBatch] = []
         ended = False
         try:

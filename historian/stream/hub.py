@@ -6,38 +6,45 @@ wrote the same (tag, ts), what arrives last at a subscriber is what the later on
 How. `position` orders the commits of any tag (the writer draws it under the tags' locks). A notice that arrives behind one with a higher position is
 freed of the samples that the other has overwritten: they are history that no longer stands.
 
+Subscriptions are offered what comes of their tags, all who have the same tags the same `Tick` (fanout.py).
+
 The hub belongs to one event loop; `publish` is called in it and never blocks. Who stops: first the writers, then the sweep, then the hub.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from historian.schema.catalogue import Tag
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
+from historian.stream.entry import Entry
+from historian.stream.fanout import FanOut, Member
+
+__all__ = ["FIRST_CURSORS", "Entry", "Hub", "HubCounts", "Subscriber"]
 
 #: Each hub counts its cursors from a place that it draws by lot, so that none takes a cursor of another for its own: of another worker or server, or of its former
 #: life. It would skip samples silently. What it retains is at most some 2**20 places of 2**52. No clock can promise as much: hubs start in the same instant, and one that
 #: hands on many notices overtakes the clock. Twice as far, cursors are still exact in JavaScript.
 FIRST_CURSORS = 2**52
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A notice on the bus, at its place in the order."""
-
-    cursor: int
-    notice: Notice
+#: commits that come closer than this together go to subscriptions together: their work is bounded, however many and small the commits are
+_PACE_S = 0.010
+#: of more samples than this there is no need to wait for others
+_MANY_ROWS = 1 << 16
 
 
 class Subscriber(Protocol):
-    """Who is attached to the hub."""
+    """Who is attached to the hub for all that is committed."""
 
     def offer(self, entry: Entry) -> None:
         """Take what was committed; must neither block nor raise."""
@@ -65,6 +72,12 @@ class Hub:
 
     def __init__(self, *, retain_bytes: int = 32 << 20) -> None:
         self._subscribers: dict[int, Subscriber] = {}
+        self._fan_out = FanOut()
+        #: for those that follow tags; in order, and all that has not been delivered
+        self._pending: list[Entry] = []
+        self._pending_rows = 0
+        self._delivered_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._retained: deque[Entry] = deque()
         self._retained_bytes = 0
         self._retain_bytes = retain_bytes
@@ -91,7 +104,15 @@ class Hub:
         return self._retained_bytes
 
     def __len__(self) -> int:
-        return len(self._subscribers)
+        return len(self._subscribers) + len(self._fan_out)
+
+    def follow(self, member: Member, tags: Sequence[Tag]) -> None:
+        """Offer it what is published of these tags from now on; of these instead, if it follows others. `unfollow` ends it."""
+        self.deliver()
+        self._fan_out.add(member, tags)
+
+    def unfollow(self, member: Member) -> None:
+        self._fan_out.remove(member)
 
     def attach(self, subscriber: Subscriber) -> None:
         self._subscribers[id(subscriber)] = subscriber
@@ -125,6 +146,28 @@ class Hub:
         self._retain(entry)
         for subscriber in list(self._subscribers.values()):
             subscriber.offer(entry)
+        self._hand_on(entry)
+
+    def deliver(self) -> None:
+        """Offer all that has been published to those that follow tags, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        entries, self._pending, self._pending_rows = self._pending, [], 0
+        if entries:
+            self._delivered_at = time.monotonic()
+            self._fan_out.deliver(entries)
+
+    def _hand_on(self, entry: Entry) -> None:
+        if not len(self._fan_out) or not len(entry.notice.samples):
+            return
+        self._pending.append(entry)
+        self._pending_rows += len(entry.notice.samples)
+        wait = self._delivered_at + _PACE_S - time.monotonic()
+        if wait <= 0 or self._pending_rows > _MANY_ROWS:
+            self.deliver()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.deliver)
 
     def since(self, cursor: int) -> Iterable[Entry] | None:
         """The entries behind a cursor, or None if not all of them are retained, or the cursor is none of this hub's."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing, suppress
+from functools import partial
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -22,10 +23,11 @@ from historian.schema.cursors import Position, check_name
 from historian.schema.errors import BadInput, Conflict, HistorianError
 from historian.stream import messages
 from historian.stream.durable import DurableRequest, DurableSubscription
-from historian.stream.encoder import EventEncoder
+from historian.stream.encoder import Compression, EventEncoder
 from historian.stream.frames import ARROW, JSON
 from historian.stream.hub import Hub
 from historian.stream.messages import BadMessage
+from historian.stream.outlet import Outlet
 from historian.stream.subscription import STALLED_S, Data, Request, Subscription
 from historian.stream.sweep import Sweep
 
@@ -45,7 +47,8 @@ class Session:
         hub: Hub,
         sweep: Sweep,
         pool: Pool,
-        compress: bool,
+        outlet: Outlet | None = None,
+        compression: Compression | None = None,
         queue_bytes: int,
         heartbeat_s: float,
         client: str | None = None,
@@ -56,7 +59,8 @@ class Session:
         self._hub = hub
         self._sweep = sweep
         self._pool = pool
-        self._compress = compress
+        self._outlet = outlet
+        self._compression = compression
         self._queue_bytes = queue_bytes
         self._heartbeat_s = heartbeat_s
         self._binary = ws.ws_protocol == ARROW
@@ -192,7 +196,9 @@ class Session:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _pump(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
-        encoder = EventEncoder(subscription_id, binary=self._binary, compress=self._compress)
+        encoder = EventEncoder(subscription_id, binary=self._binary, compression=self._compression)
+        if isinstance(subscription, Subscription):
+            subscription.write_through = partial(self._write_through, encoder)
         try:
             async with aclosing(subscription.events()) as events:
                 async for event in events:
@@ -215,6 +221,18 @@ class Session:
         if self._subscriptions.get(subscription_id) is subscription:
             del self._subscriptions[subscription_id]
             del self._tasks[subscription_id]
+
+    def _write_through(self, encoder: EventEncoder, data: Data) -> bool:
+        """Write a frame, if the client takes what comes. Called amid a publication, which goes on whatever happens here."""
+        if self._outlet is None or not self._outlet.open():
+            return False
+        try:
+            self._outlet.write(encoder.encode(data))
+        except Exception:
+            # the task of the subscription will come upon it too, and end it
+            log.exception("a frame could not be written")
+            return False
+        return True
 
     async def _abort(self, why: str) -> None:
         log.warning("closing a stream: %s for %.0f s", why, STALLED_S)

@@ -4,7 +4,7 @@ Promise. A client that takes every event has, for its tags and from its start on
 What it did not take in time, because it reads too slowly, is named in a `Gap`. Memory is bounded by `queue_bytes`, whatever the client does.
 
 The hub calls `offer`; one task iterates `events()`; nobody else touches the queue. Closing the iterator detaches from the hub and frees the
-database connection.
+database connection. Where the task waits for something to come, and the transport has given a way to write at once, `offer` writes: no task has to wake up.
 
 Calculated pens are among the tags. Their rows are made of samples of other tags, which are picked for them beside those that the client gets.
 """
@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,9 +29,12 @@ from historian.schema.connection import Connection, Pool, translated
 from historian.schema.errors import HistorianError, Unavailable
 from historian.schema.samples import Samples, concat
 from historian.schema.visibility import VisibilitySnapshot
+from historian.stream.coalesce import coalesce
 from historian.stream.hub import Entry, Hub
+from historian.stream.missed import Missed
 from historian.stream.seam import backfill
 from historian.stream.sweep import Sweep
+from historian.stream.tick import Tick
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +58,13 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Samples; `cursor` is 0 as long as one cannot resume from here."""
+    """Samples; `cursor` is 0 as long as one cannot resume from here. `tick`: they are all of its samples, which others have too."""
 
     samples: Samples
     cursor: int
     backfill: bool
     last: bool = False
+    tick: Tick | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,12 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Samples with timestamps in [start, end) (µs) were left out."""
+    """Samples with timestamps in [start, end) (µs) were left out; a range query for these tags, if there are any, brings them."""
 
     start: int
     end: int
     reason: str
+    tags: tuple[Tag, ...] = ()
 
 
 Event = Subscribed | Data | Live | Gap
@@ -92,6 +97,9 @@ class Request:
     mode: Mode = "raw"
     points: int = 2000
     cursor: int | None = None
+
+
+_NONE = Samples.empty()
 
 
 class TagFilter:
@@ -116,11 +124,16 @@ class TagFilter:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
+    """What waits of the entries `first` to `cursor`."""
+
+    first: int
     cursor: int
+    #: as long as the seam has not passed
     xid: int
     samples: Samples
     #: of the tags of calculated pens
     arguments: Samples
+    tick: Tick | None = None
 
     @property
     def nbytes(self) -> int:
@@ -144,28 +157,61 @@ class Subscription:
         self._seam: VisibilitySnapshot | None = None
         self._queue: deque[_Piece] = deque()
         self._queued_bytes = 0
-        self._missed: Gap | None = None
-        self._missed_behind = 0
+        self._missed: Missed | None = None
+        #: whether `events` waits for samples, and has nothing else to bring before them
+        self._waiting = False
+        #: writes a frame at once, or returns False where it cannot: set by a transport that can
+        self.write_through: Callable[[Data], bool] | None = None
         self._woken = asyncio.Event()
         self._paused = False
         self._credit: int | None = None
 
     # -- called by the hub and by the client's control messages
 
-    def offer(self, entry: Entry) -> None:
-        """From the hub: keep what is ours of it."""
-        if self._seam is not None and self._seam.sees(entry.notice.xid):
+    def offer(self, tick: Tick) -> None:
+        """From the hub: write it, or keep it."""
+        seam = self._seam
+        if seam is not None and not self._pens and self._spans(tick) and not any(seam.sees(entry.notice.xid) for entry in tick.entries):
+            if not self._written_through(tick):
+                self._keep(_Piece(tick.entries[0].cursor, tick.cursor, 0, tick.samples, _NONE, tick))
             return
-        samples = self._filter.pick(entry.notice.samples)
-        arguments = self._arguments.pick(entry.notice.samples) if self._pens else Samples.empty()
-        if not len(samples) and not len(arguments):
-            return
-        piece = _Piece(entry.cursor, entry.notice.xid, samples, arguments)
-        self._queue.append(piece)
+        # before the seam it is held by transactions, which the seam is asked of then; and who wants something else than the others picks for himself
+        for entry in tick.entries:
+            notice = entry.notice
+            if seam is not None and seam.sees(notice.xid):
+                continue
+            samples = self._filter.pick(notice.samples)
+            arguments = self._arguments.pick(notice.samples) if self._pens else _NONE
+            if len(samples) or len(arguments):
+                self._keep(_Piece(entry.cursor, entry.cursor, notice.xid, samples, arguments))
+
+    def _keep(self, piece: _Piece) -> None:
+        """Let it wait for the task that sends."""
+        if len(self._queue) == 1 and self._queue[0].tick is not None:
+            # they will be joined: what has been encoded for others of the first is not kept for that
+            self._queue[0] = replace(self._queue[0], tick=None)
+        self._queue.append(piece if len(self._queue) == 0 else replace(piece, tick=None))
         self._queued_bytes += piece.nbytes
         if self._queued_bytes > self._queue_bytes:
             self._drop()
         self._woken.set()
+
+    def _spans(self, tick: Tick) -> bool:
+        """Whether all of its samples lie in the time that was asked for."""
+        request = self._request
+        return (request.start is None or tick.first_ts >= request.start) and (request.end is None or tick.last_ts < request.end)
+
+    def _written_through(self, tick: Tick) -> bool:
+        # one that could not be written waits in the queue, before this one, until the task has woken up
+        if not self._waiting or self._queue or self._missed is not None:
+            return False
+        if self.write_through is None or self._paused or self._credit == 0 or len(tick.samples) > MAX_FRAME_ROWS:
+            return False
+        if not self.write_through(Data(tick.samples, tick.cursor, backfill=False, tick=tick)):
+            return False
+        if self._credit is not None:
+            self._credit -= 1
+        return True
 
     def pause(self) -> None:
         self._paused = True
@@ -181,14 +227,10 @@ class Subscription:
 
     def _drop(self) -> None:
         """The client is too slow: let go of all that waits, and remember what it was."""
-        stamps = [ts for piece in self._queue for ts in (piece.samples.ts, piece.arguments.ts) if len(ts)]
-        start = min(int(ts.min()) for ts in stamps)
-        end = max(int(ts.max()) for ts in stamps) + 1
-        if self._missed is not None:
-            start, end = min(start, self._missed.start), max(end, self._missed.end)
-        else:
-            self._missed_behind = self._queue[0].cursor - 1
-        self._missed = Gap(start, end, "slow-client")
+        if self._missed is None:
+            self._missed = Missed(self._queue[0].first - 1)
+        for piece in self._queue:
+            self._missed.add((piece.samples, piece.arguments))
         self._queue.clear()
         self._queued_bytes = 0
 
@@ -196,7 +238,7 @@ class Subscription:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All that the client is to be sent, in order. Raises Unavailable if the database goes away before the seam has passed."""
-        self._hub.attach(self)
+        self._hub.follow(self, self._followed())
         try:
             # what a calculated pen was at the cursor is not known any more
             entries = self._hub.since(self._request.cursor) if self._request.cursor and not self._pens else None
@@ -205,7 +247,7 @@ class Subscription:
                 async for event in events:
                     yield event
         finally:
-            self._hub.detach(self)
+            self._hub.unfollow(self)
             self._queue.clear()
 
     async def _fresh(self) -> AsyncGenerator[Event, None]:
@@ -250,6 +292,12 @@ class Subscription:
             async for event in events:
                 yield event
 
+    def _followed(self) -> list[Tag]:
+        """The tags whose samples are needed: those of calculated pens too."""
+        tags = [tag for tag in self._request.tags if not isinstance(tag, CalculatedPen)]
+        tags += [tag for pen in self._pens for tag in pen.pen.tags]
+        return list({tag.tag_id: tag for tag in tags}.values()) if self._pens else tags
+
     def _queries(self) -> list[RangeQuery]:
         """What the backfill reads. It has no end where the subscription has none: timestamps may lie ahead of our clock, and what the snapshot sees of them
         will not come as live frames."""
@@ -266,9 +314,10 @@ class Subscription:
 
     def _taken(self) -> int:
         """The place on the bus up to which the client has, or needs, nothing."""
+        self._hub.deliver()
         if self._missed is not None:
-            return self._missed_behind
-        return self._queue[0].cursor - 1 if self._queue else self._hub.cursor
+            return self._missed.behind
+        return self._queue[0].first - 1 if self._queue else self._hub.cursor
 
     def _pass_seam(self, seam: VisibilitySnapshot) -> None:
         """From now on frames are asked; those that were held are asked now."""
@@ -284,23 +333,23 @@ class Subscription:
         while True:
             try:
                 async with asyncio.timeout_at(over_at):
-                    while not self._queue and self._missed is None:
-                        self._woken.clear()
-                        await self._woken.wait()
+                    await self._something()
                     await self._may_send()
             except TimeoutError:
                 yield Data(Samples.empty(), self._hub.cursor, backfill=False, last=True)
                 return
             if self._missed is not None:
-                gap, self._missed = self._missed, None
+                missed, self._missed = self._missed, None
+                gap = Gap(missed.start, missed.end, "slow-client", tuple(t for t in self._request.tags if t.tag_id in missed.tag_ids))
                 yield await self._reloaded(gap) if self._pens else gap
                 continue
-            pieces = list(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
+            pieces = self._taken_off()
+            if len(pieces) == 1 and pieces[0].tick is not None and len(pieces[0].samples) <= MAX_FRAME_ROWS:
+                yield Data(pieces[0].samples, pieces[0].cursor, backfill=False, tick=pieces[0].tick)
+                continue
             calculated, stale = await self._calculate(pieces)
-            rows = concat([*(piece.samples for piece in pieces), *calculated])
-            for n, data in enumerate(_live(rows, pieces[0].cursor, pieces[-1].cursor)):
+            rows = coalesce([*(piece.samples for piece in pieces), *calculated])
+            for n, data in enumerate(_live(rows, pieces[0].first, pieces[-1].cursor)):
                 if n:
                     await self._may_send()
                 yield data
@@ -309,6 +358,27 @@ class Subscription:
                     if isinstance(event, Data):
                         await self._may_send()
                     yield event
+
+    async def _something(self) -> None:
+        """Wait until there is something to send."""
+        try:
+            while not self._queue and self._missed is None:
+                self._waiting = True
+                self._woken.clear()
+                await self._woken.wait()
+        finally:
+            self._waiting = False
+
+    def _taken_off(self) -> list[_Piece]:
+        """What waits, as much as goes into a frame: of more, putting it together would hold up others."""
+        pieces: list[_Piece] = []
+        rows = 0
+        while self._queue and rows < MAX_FRAME_ROWS:
+            piece = self._queue.popleft()
+            self._queued_bytes -= piece.nbytes
+            rows += len(piece.samples)
+            pieces.append(piece)
+        return pieces
 
     # -- calculated pens
 
@@ -353,7 +423,7 @@ class Subscription:
         except HistorianError as error:
             log.warning("a stretch of a calculated pen could not be read: %s", error)
         events: list[Event] = [Data(samples, cursor, backfill=False) for part in parts for samples in _frames(part)]
-        return [*events, Gap(start, end, "late-samples")] if start < end else events
+        return [*events, Gap(start, end, "late-samples", (pen,))] if start < end else events
 
     async def _reloaded(self, gap: Gap) -> Gap:
         """Begin anew with the pens, of whose tags samples were left out. Returns the gap with what that has changed of the pens."""
@@ -366,7 +436,7 @@ class Subscription:
                         for pen in self._pens:
                             start = min(start, await reach(conn, pen.pen, gap.start))
                             end = max(end, pen.until)
-                return Gap(start, end, gap.reason)
+                return Gap(start, end, gap.reason, (*gap.tags, *(pen.pen for pen in self._pens)))
             except HistorianError as error:
                 # what the pens are is not known until the database is back
                 log.warning("calculated pens could not be read: %s", error)

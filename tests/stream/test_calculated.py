@@ -19,6 +19,7 @@ import historian.stream.subscription
 from historian.query.expressions import live
 from historian.query.expressions.pens import calculated
 from historian.query.range import RangeQuery, read_range
+from historian.query.times import format_time
 from historian.schema.catalogue import TagDefinition
 from historian.schema.samples import Samples, concat
 from historian.server.run import Server, serving
@@ -237,7 +238,7 @@ async def test_a_client_that_does_not_read_is_told_of_what_it_missed_of_a_pen(da
             gaps = []
             await write(http, server, ("c/a", NOW + HOUR, 5))
             async with asyncio.timeout(20):
-                while not rows or max(rows.values()) < 7:
+                while format_time(NOW + HOUR) not in rows:
                     message = await ws.receive_json()
                     if message["type"] == "data":
                         rows |= {row["ts"]: row["value"] for row in message["samples"]}

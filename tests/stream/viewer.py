@@ -45,7 +45,7 @@ class Viewer:
         reader = FrameReader()
         self._cut = False
         protocol = JSON if self._json_only else ARROW
-        async with session.ws_connect(f"{self.url}/v1/stream?compression=zstd", protocols=[protocol], max_msg_size=0) as ws:
+        async with session.ws_connect(f"{self.url}/v1/stream?compression=zstd-dict", protocols=[protocol], max_msg_size=0) as ws:
             await ws.send_json(subscribe)
             async for message in ws:
                 last = False

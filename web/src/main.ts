@@ -103,7 +103,7 @@ class App {
 
     this.#stream = new Stream({
       connect: () => {
-        const url = address('v1/stream?compression=zstd', 'ws');
+        const url = address('v1/stream?compression=zstd-dict', 'ws');
         return new WebSocket(url, subprotocols(token()));
       },
       onState: (state) => this.#connection(state),

@@ -14,10 +14,16 @@ export const ZSTD = 1;
 export const BACKFILL = 2;
 export const LAST = 4;
 export const SCHEMA = 8;
-const FLAGS = ZSTD | BACKFILL | LAST | SCHEMA;
+/** The uncompressed payload is the dictionary of those that refer to it, until the next with this flag. */
+export const KEEP = 16;
+/** The zstd frame has the kept payload as its dictionary. */
+export const REFERS = 32;
+const FLAGS = ZSTD | BACKFILL | LAST | SCHEMA | KEEP | REFERS;
 
 /** What an uncompressed payload has at most: what a damaged frame pretends to have is not allocated. */
 const MAX_PAYLOAD = 256 * 2 ** 20;
+/** Of a payload that is kept. */
+const MAX_REFERENCE = 64 * 2 ** 10;
 
 export type Kind = 'float' | 'int' | 'bool' | 'digital' | 'text';
 
@@ -57,7 +63,7 @@ export class ProtocolError extends Error {}
 export type ServerMessage =
   | { type: 'subscribed'; id: number; tags: Tag[]; resumed?: boolean }
   | { type: 'live'; id: number; cursor: number }
-  | { type: 'gap'; id: number; from: string; to: string; reason: string }
+  | { type: 'gap'; id: number; from: string; to: string; reason: string; range?: string }
   | { type: 'heartbeat' }
   | { type: 'error'; id?: number; problem: string; title: string; status: number; detail: string };
 
@@ -88,17 +94,45 @@ export function unpackHeader(frame: Uint8Array): FrameHeader {
   return { flags, subscription: view.getUint16(2, true), sequence: view.getUint32(4, true), cursor };
 }
 
-/** The uncompressed payload. Throws ProtocolError. */
-function payload(frame: Uint8Array, flags: number): Uint8Array {
+/** The uncompressed payload; `kept` is that of the last frame with KEEP. Throws ProtocolError. */
+function payload(frame: Uint8Array, flags: number, kept: Uint8Array | null): Uint8Array {
   const body = frame.subarray(HEADER_SIZE);
+  if (flags & REFERS && (kept === null || !(flags & ZSTD))) {
+    throw new ProtocolError(kept === null ? 'data frame that refers to an earlier one, and none was to be kept' : 'data frame that refers, without zstd');
+  }
   if (!(flags & ZSTD)) return body;
   const size = zstdContentSize(body);
   if (size > MAX_PAYLOAD) throw new ProtocolError(`data frame with a zstd payload that states ${size} bytes`);
   try {
-    return decompress(body);
+    return flags & REFERS ? decompressWith(kept!, body, size) : decompress(body);
   } catch (error) {
     throw new ProtocolError(`data frame with a damaged zstd payload: ${String(error)}`);
   }
+}
+
+/**
+ * fzstd knows no dictionaries. One of raw content is what stands before the content: so it is put there, as a raw block of the frame, and cut off again.
+ */
+function decompressWith(dictionary: Uint8Array, body: Uint8Array, size: number): Uint8Array {
+  const descriptor = body[4]!;
+  const single = (descriptor >> 5) & 1;
+  const code = descriptor >> 6;
+  const blocks = 5 + (single ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]! + (code === 0 ? single : 1 << code);
+  // magic, descriptor (a single segment, four bytes of content size, the checksum as it is), content size, raw block
+  const head = new DataView(new ArrayBuffer(12));
+  head.setUint32(0, 0xfd2fb528, true);
+  head.setUint8(4, 0xa0 | (descriptor & 4));
+  head.setUint32(5, dictionary.byteLength + size, true);
+  const block = dictionary.byteLength << 3;
+  head.setUint8(9, block & 0xff);
+  head.setUint16(10, block >> 8, true);
+  const whole = new Uint8Array(12 + dictionary.byteLength + body.byteLength - blocks);
+  whole.set(new Uint8Array(head.buffer));
+  whole.set(dictionary, 12);
+  whole.set(body.subarray(blocks), 12 + dictionary.byteLength);
+  const content = decompress(whole).subarray(dictionary.byteLength);
+  // Arrow wants its columns where their alignment is
+  return content.slice();
 }
 
 /** What a zstd frame (RFC 8878) says of its uncompressed size; Infinity if it does not say. */
@@ -130,6 +164,7 @@ function firstMessageLength(bytes: Uint8Array): number {
 export class FrameReader {
   #schema: Uint8Array | null = null;
   #sequence = 0;
+  #kept: Uint8Array | null = null;
 
   /** The header and the samples of a frame. Throws ProtocolError for one that is out of sequence or no Arrow IPC. */
   read(frame: Uint8Array): { header: FrameHeader; columns: Columns } {
@@ -138,7 +173,11 @@ export class FrameReader {
       throw new ProtocolError(`data frame ${header.sequence} of subscription ${header.subscription}, where ${this.#sequence} was due`);
     }
     this.#sequence = (this.#sequence + 1) % 2 ** 32;
-    const body = payload(frame, header.flags);
+    const body = payload(frame, header.flags, this.#kept);
+    if (header.flags & KEEP) {
+      if (body.byteLength > MAX_REFERENCE) throw new ProtocolError(`a payload of ${body.byteLength} bytes is to be kept`);
+      this.#kept = body.slice();
+    }
     let stream = body;
     if (header.flags & SCHEMA) {
       if (this.#schema !== null) throw new ProtocolError(`data frame ${header.sequence} of subscription ${header.subscription} brings a second schema`);

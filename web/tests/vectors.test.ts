@@ -1,6 +1,7 @@
 /** The test vectors in docs/vectors, by which anyone's client is tested: all are read, and what is faulty is refused. */
 import { describe, expect, test } from 'vitest';
 import { FrameReader, ProtocolError } from '../src/protocol';
+import dictionary from '../../docs/vectors/dictionary.json';
 import faulty from '../../docs/vectors/faulty.json';
 import noRows from '../../docs/vectors/no-rows.json';
 import oneTag from '../../docs/vectors/one-tag.json';
@@ -24,6 +25,7 @@ interface Frame {
 }
 
 const SUBSCRIPTIONS: Record<string, { subscription: number; frames: Frame[] }> = {
+  dictionary,
   'no-rows': noRows,
   'one-tag': oneTag,
   'several-kinds': severalKinds,
