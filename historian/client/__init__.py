@@ -8,15 +8,17 @@ from __future__ import annotations
 from historian.client.address import default_url
 from historian.client.asynchronous import AsyncClient
 from historian.client.results import Receipt, TagList
-from historian.client.stream import Batch, Event, Gap, Live, Lost, Opened, Stream
+from historian.client.stream import Added, Batch, Changed, Event, Gap, Live, Lost, Opened, Refused, Stream
 from historian.client.synchronous import Client, ClientStream
 from historian.client.times import Time
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import HistorianError
 
 __all__ = [
+    "Added",
     "AsyncClient",
     "Batch",
+    "Changed",
     "Client",
     "ClientStream",
     "Event",
@@ -26,6 +28,7 @@ __all__ = [
     "Lost",
     "Opened",
     "Receipt",
+    "Refused",
     "Stream",
     "Tag",
     "TagDefinition",

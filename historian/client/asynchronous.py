@@ -25,7 +25,7 @@ from historian.client.ranges import RangeOptions, Tags, names_of, range_paramete
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
 from historian.client.stream import Gap, Stream, Subscription
 from historian.client.times import Time, as_wire
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import BadInput, BadSamples, HistorianError, NotFound, Unavailable
 
@@ -240,13 +240,16 @@ class AsyncClient:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        order: StreamOrder = "oldest",
+        max_rate: float | None = None,
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Stream:
         """The history of tags from `from_` on, and then every sample as it is committed: an async iterator of record batches. See `Stream`.
 
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
-        `expressions`: calculated beside the tags; docs/expressions.md.
+        `expressions`: calculated beside the tags; docs/expressions.md. `order`: `newest` has the newest history come first. `max_rate`: the live tail comes at most so
+        often a second, thinned to what a pen needs (docs/protocol.md).
         """
         subscription = Subscription(
             tuple(names_of(tags)),
@@ -256,6 +259,8 @@ class AsyncClient:
             points,
             cursor,
             tuple(expressions),
+            order,
+            max_rate,
         )
         stream = Stream(self._http, subscription, reconnect=reconnect, on_gap=on_gap)
         self._streams.add(stream)

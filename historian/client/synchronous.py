@@ -21,7 +21,7 @@ from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Event, Gap, Stream
 from historian.client.times import Time
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition
 
 Result = TypeVar("Result")
@@ -176,13 +176,25 @@ class Client:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        order: StreamOrder = "oldest",
+        max_rate: float | None = None,
         reconnect: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> ClientStream:
         """History and live tail as an iterator of record batches, for `for` and for `async for`. See `AsyncClient.stream`; `on_gap` is called in another thread."""
         background = self._loop()
         stream = self._async.stream(
-            tags, from_, to, mode=mode, points=points, cursor=cursor, expressions=expressions, reconnect=reconnect, on_gap=on_gap
+            tags,
+            from_,
+            to,
+            mode=mode,
+            points=points,
+            cursor=cursor,
+            expressions=expressions,
+            order=order,
+            max_rate=max_rate,
+            reconnect=reconnect,
+            on_gap=on_gap,
         )
         return ClientStream(self, background, stream)
 
@@ -198,7 +210,7 @@ class ClientStream:
 
     @property
     def tags(self) -> TagList:
-        """Those of the subscription, once it is open."""
+        """Those of the subscription as it is now, once it is open."""
         return self._stream.tags
 
     @property
@@ -219,6 +231,10 @@ class ClientStream:
     @property
     def reconnects(self) -> int:
         return self._stream.reconnects
+
+    def change(self, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Ask for these paths and wildcards too, and for those no more. See `Stream.change`."""
+        self._background.run(self._stream.change(add, remove))
 
     def __enter__(self) -> Self:
         self._background.run(self._stream.__aenter__())
@@ -242,7 +258,7 @@ class ClientStream:
         return batch
 
     def events(self) -> Iterator[Event]:
-        """All that happens, in its order: Opened, Batch, Live, Gap, Lost."""
+        """All that happens, in its order: Opened, Batch, Live, Gap, Lost; Added, Changed, Refused."""
         while (event := self._background.run(self._stream.next_event())) is not None:
             yield event
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from historian.query.expressions.pens import MAX_PENS
 from historian.query.expressions.tokens import MAX_LENGTH
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.errors import BadInput
 from historian.schema.paths import MAX_BYTES
+from historian.stream.limits import MAX_TAGS
 
-MAX_SUBSCRIPTIONS = 64
-MAX_TAGS = 10_000
 MAX_MESSAGE_BYTES = 256 << 10
 MAX_FAULTS = 100
 
 SubscriptionId = Annotated[int, Field(ge=0, le=0xFFFF)]
 Time = Annotated[int | str, Field()]
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(max_length=MAX_TAGS)]
+#: times a second that a live tail is sent at most
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1000.0
+MaxRate = Annotated[float, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)]
 
 
 class _Message(BaseModel):
@@ -29,18 +32,36 @@ class _Message(BaseModel):
 class Subscribe(_Message):
     type: Literal["subscribe"]
     id: SubscriptionId
-    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(max_length=MAX_TAGS)] = []
+    tags: Names = []
     expressions: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_LENGTH + 200)]], Field(max_length=MAX_PENS)] = []
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
     mode: StreamMode = "raw"
     points: Annotated[int, Field(ge=10, le=100_000)] = 2000
     cursor: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+    order: StreamOrder = "oldest"
+    max_rate: MaxRate | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.tags and not self.expressions:
             raise ValueError("tags and expressions are empty: there is nothing to subscribe to")
+        return self
+
+
+class Change(_Message):
+    type: Literal["change"]
+    id: SubscriptionId
+    add: Names = []
+    remove: Names = []
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        both = set(self.add) & set(self.remove)
+        if both:
+            raise ValueError(f"{min(both)!r} is both in add and in remove")
+        if len(set(self.remove)) < len(self.remove):
+            raise ValueError("a name stands twice in remove")
         return self
 
 
@@ -69,18 +90,20 @@ class Heartbeat(_Message):
     type: Literal["heartbeat"]
 
 
-Message = Subscribe | Unsubscribe | Pause | Resume | Credit | Heartbeat
+Message = Subscribe | Change | Unsubscribe | Pause | Resume | Credit | Heartbeat
+_KINDS = frozenset(get_args(message.model_fields["type"].annotation)[0] for message in get_args(Message))
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
 
 class BadMessage(BadInput):
-    """A control message that is none. `subscription` is its id where it has one."""
+    """A control message that is none. `subscription` is its id and `request` its type, where it has them."""
 
     problem = "bad-message"
     title = "Bad control message"
 
-    def __init__(self, detail: str, subscription: int | None = None) -> None:
+    def __init__(self, detail: str, subscription: int | None = None, request: str | None = None) -> None:
         self.subscription = subscription
+        self.request = request
         super().__init__(detail)
 
 
@@ -102,4 +125,5 @@ def parse(text: str | bytes) -> Message:
             # the first part of the location is the message type that the fault was found in
             where = ".".join(str(part) for part in fault["loc"][1:])
             parts.append(f"{where}: {fault['msg']}" if where else str(fault["msg"]))
-        raise BadMessage("; ".join(parts), subscription) from None
+        kind = data.get("type")
+        raise BadMessage("; ".join(parts), subscription, kind if isinstance(kind, str) and kind in _KINDS else None) from None
