@@ -87,7 +87,7 @@ async def serve(dsn: str, tags: np.ndarray, names: dict[int, str], pipe: Connect
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    async with serving(dsn, Settings(port=0)) as ours:
+    async with serving(dsn, Settings(port=0, max_streams_address=1000)) as ours:
         pipe.send((f"http://127.0.0.1:{runner.addresses[0][1]}/", f"{ours.url}/v1/stream"))
         while (order := await loop.run_in_executor(None, pipe.recv)) is not None:
             way, first, count = order
@@ -112,7 +112,7 @@ async def publish(ours: Server, samples: Samples, at: int) -> None:
 async def drained(ours: Server, allowed: int) -> None:
     # a viewer that falls behind would be sent a gap instead
     while any(  # noqa: ASYNC110 - nothing tells when a queue of the hub's subscribers is empty
-        subscription._queued_bytes > allowed
+        subscription.queued_bytes > allowed
         for subscription in ours.services.hub._subscribers.values()  # type: ignore[attr-defined]
     ):
         await asyncio.sleep(0)

@@ -210,18 +210,21 @@ class Subscription:
         """How many tags it has now. They are counted in the budget; whoever ends the subscription gives them back."""
         return len(self._main.wanted.tags) + (len(self._joining.part.wanted.tags) if self._joining is not None else 0)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be sent."""
+        return self._main.nbytes + (self._joining.part.nbytes if self._joining is not None else 0)
+
     # -- called by the hub and by the client's control messages
 
     def offer(self, entry: Entry) -> None:
         """From the hub: keep what is ours of it."""
         self._take_born(self._main.offer(entry, self._catalogue.by_id))
-        waiting = self._main.nbytes
         if self._joining is not None:
             self._take_born(self._joining.part.offer(entry, self._catalogue.by_id))
-            waiting += self._joining.part.nbytes
-        if waiting > self._queue_bytes:
+        if self.queued_bytes > self._queue_bytes:
             self._drop()
-        elif waiting > self._queue_bytes // 2:
+        elif self.queued_bytes > self._queue_bytes // 2:
             # rather than have it dropped
             self._due = 0.0
         self._woken.set()
@@ -489,12 +492,13 @@ class Subscription:
             add = [name for name in add if name not in wanted.names]
             place = self._hub.cursor
             found = await self._catalogue.resolve(add)
-            if not self.text and (any(tag.kind == "text" for tag in found) or Wanted(add, (), None, None).follows):
+            new = Wanted(add, (), None, None)
+            if not self.text and (any(tag.kind == "text" for tag in found) or new.follows):
                 raise BadInput(
                     "this subscription has no text column, which text tags and wildcards need: subscribe to these under another id"
                 )
             kept = Wanted(wanted.names, wanted.tags.values(), None, None)
-            gone = kept.remove(remove)
+            gone = kept.remove(remove, new)
             added = tuple(tag for tag in found if tag.tag_id not in kept.tags)
             self._budget.check(len(kept.tags) + len(added), len(added) - len(gone))
             part = Part(Wanted(add, added, self._request.start, self._request.end, beside=kept))
@@ -502,7 +506,7 @@ class Subscription:
             born = self._take_since(part, place)
         except HistorianError as error:
             return Refused(error)
-        self._budget.give_back(len(wanted.remove(remove)))
+        self._budget.give_back(len(wanted.remove(remove, new)))
         self._budget.take(len(added))
         self._main.forget(np.array(gone, np.int32))
         self._born = [tag for tag in self._born if tag.tag_id in wanted.tags]

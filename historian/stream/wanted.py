@@ -89,20 +89,20 @@ class Wanted:
             tag = known(tag_id)
             if tag is None and not unknown:
                 continue
-            wanted = tag is not None and self.names_path(tag.path) and not (self._beside is not None and self._beside.names_path(tag.path))
+            wanted = tag is not None and self.names_path(tag.path) and not (self._beside is not None and self._beside._has(tag))
             self._set(tag_id, _BORN if wanted else _OTHER)
             if tag is not None and wanted:
                 self.tags[tag_id] = tag
                 born.append(tag)
         return born
 
-    def remove(self, names: Iterable[str]) -> list[int]:
-        """Ask for these names no more. Returns the tag_ids that no other name asks for. Only once no seam has anything more to say."""
+    def remove(self, names: Iterable[str], added: Wanted) -> list[int]:
+        """Ask for these names no more. Returns the tag_ids that neither other names nor those added ask for. Only once no seam has anything more to say."""
         for name in names:
             del self.names[name]
         self._compile()
         before = self.tags
-        self.tags = {tag_id: tag for tag_id, tag in before.items() if self.names_path(tag.path)}
+        self.tags = {tag_id: tag for tag_id, tag in before.items() if self.names_path(tag.path) or added.names_path(tag.path)}
         self._index()
         return [tag_id for tag_id in before if tag_id not in self.tags]
 
@@ -112,6 +112,9 @@ class Wanted:
         self.tags |= other.tags
         self._compile()
         self._index()
+
+    def _has(self, tag: Tag) -> bool:
+        return tag.tag_id in self.tags or self.names_path(tag.path)
 
     def _set(self, tag_id: int, what: int) -> None:
         if tag_id >= len(self._table) - 1:

@@ -13,7 +13,7 @@ import aiohttp
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from mirror import Connection, Mirror
 
 from historian.ingest.writer import Writer
@@ -28,11 +28,13 @@ from historian.stream.subscription import FOREVER
 
 BASE = time.time_ns() // 1000 - 600_000_000
 _NUMBERS = itertools.count()
+EXAMPLES = 20
 
 #: below the example's own root; /t are texts
 TAGS = ["a/x0", "a/x1", "a/x2", "b/x0", "b/x1", "b/t"]
 NAMES = ["a/x0", "b/x0", "a/#", "+/x1", "#"]
 tag_numbers = st.integers(0, len(TAGS) - 1)
+ids = st.integers(1, 2)
 name_sets = st.sets(st.sampled_from(NAMES), min_size=1)
 
 
@@ -131,14 +133,18 @@ class Subscriptions(RuleBasedStateMachine):
 
         self.run(begin())
 
-    @rule(number=st.integers(1, 3), names=name_sets, back=st.integers(0, 4), order=st.sampled_from(["oldest", "newest"]))
+    @initialize(names=name_sets, back=st.integers(0, 4))
+    def open_one(self, names: set[str], back: int) -> None:
+        self.subscribe(1, names, back, "oldest")
+
+    @rule(number=ids, names=name_sets, back=st.integers(0, 4), order=st.sampled_from(["oldest", "newest"]))
     def subscribe(self, number: int, names: set[str], back: int, order: str) -> None:
         if self.connection.ws is None or number in self.connection.mirrors:
             return
         mirror = self.connection.mirrors[number] = Mirror(self.named(names), BASE + back, order=order)
         self.run(self.connection.ask(mirror.subscribe(number)))
 
-    @rule(number=st.integers(1, 3), names=name_sets)
+    @rule(number=ids, names=name_sets)
     def change(self, number: int, names: set[str]) -> None:
         mirror = self.connection.mirrors.get(number)
         if self.connection.ws is None or mirror is None:
@@ -148,14 +154,14 @@ class Subscriptions(RuleBasedStateMachine):
             names = {name for name in names if "#" not in name and "+" not in name}
         self.run(self.connection.ask(mirror.change(number, self.named(names))))
 
-    @rule(number=st.integers(1, 3), paused=st.booleans())
+    @rule(number=ids, paused=st.booleans())
     def pause(self, number: int, paused: bool) -> None:
         mirror = self.connection.mirrors.get(number)
         if self.connection.ws is not None and mirror is not None:
             mirror.paused = paused
             self.run(self.connection.ask({"type": "pause" if paused else "resume", "id": number}))
 
-    @rule(number=st.integers(1, 3))
+    @rule(number=ids)
     def unsubscribe(self, number: int) -> None:
         if self.connection.ws is None or self.connection.mirrors.pop(number, None) is None:
             return
@@ -234,6 +240,3 @@ def test_each_subscription_ends_with_what_the_database_holds(database: str) -> N
             )
         finally:
             runner.run(world.close())
-
-
-EXAMPLES = 20

@@ -270,6 +270,21 @@ async def test_tags_are_added_and_removed_without_a_new_backfill_of_the_others(w
     assert (await socket.next())["type"] == "live"
 
 
+async def test_a_tag_that_another_name_asks_for_now_is_not_sent_anew(write: Write, socket: Socket) -> None:
+    await write(("s/a", NOW - HOUR, 1), ("s/b", NOW - HOUR, 2), ("t/c", NOW - HOUR, 3))
+    await socket.ask("subscribe", id=1, tags=["s/#"], from_=NOW - 2 * HOUR)
+    await socket.next("live")
+    await socket.ask("change", id=1, remove=["s/#"], add=["+/a", "t/#"])
+    changed = await socket.next()
+    assert (paths(changed["tags"]), len(changed["removed"])) == (["t/c"], 1)
+    assert await socket.values() == [3]
+    await socket.next("live")
+    await write(("s/a", NOW, 4), ("s/b", NOW, 5))
+    await write(("u/a", NOW, 6))
+    assert await socket.values() == [4]
+    assert await socket.values() == [6]
+
+
 @pytest.mark.parametrize(
     ("change", "problem", "words"),
     [
