@@ -147,7 +147,8 @@ class Subscriptions(RuleBasedStateMachine):
     @rule(number=ids, names=name_sets)
     def change(self, number: int, names: set[str]) -> None:
         mirror = self.connection.mirrors.get(number)
-        if self.connection.ws is None or mirror is None:
+        # 16 may wait
+        if self.connection.ws is None or mirror is None or len(mirror.changing) == 16:
             return
         if not any("#" in name or "+" in name for name in mirror.safe):
             # it has no text column, which wildcards need
