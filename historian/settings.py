@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     stalled_s: Seconds = 60.0
 
     max_streams: Positive = 1000
+    #: of them, from one address; behind a reverse proxy all come from its address
+    max_streams_address: Positive = 250
+    #: of one stream connection, at the same time
+    max_subscriptions: Positive = 64
+    #: tags over all subscriptions of a stream connection
+    max_stream_tags: Positive = 50_000
+    #: control messages of a stream connection a second, in the long run
+    max_controls_s: Positive = 100
     #: of each subscription, waiting for a client that does not read
     stream_queue: Positive = 8 * _MB
     #: of the live bus, for streams that resume

@@ -41,6 +41,9 @@ Mode = Literal[
 #: of the backfill of a stream
 StreamMode = Literal["raw", "minmax", "m4", "lttb", "auto"]
 
+#: in which the backfill of a stream goes through time
+StreamOrder = Literal["oldest", "newest"]
+
 Bounds = Literal["inside", "outside", "interpolated"]
 
 

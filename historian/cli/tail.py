@@ -152,14 +152,16 @@ def _lines(batch: pa.RecordBatch) -> bytes:
 
 def _tell(event: Event) -> None:
     """On stderr: stdout has samples and nothing else."""
-    from historian.client import Gap, Live, Lost, Opened
+    from historian.client import Added, Gap, Live, Lost, Opened
 
     match event:
         case Opened(tags, resumed):
             if not tags:
-                typer.echo("no tag matches yet; start again when there is one", err=True)
+                typer.echo("no tag matches yet; those that are made later come too", err=True)
             elif resumed is not None:
                 typer.echo("connected again", err=True)
+        case Added(tags):
+            typer.echo(f"new: {', '.join(tag.path for tag in tags[:5])}{f' and {len(tags) - 5} more' if len(tags) > 5 else ''}", err=True)
         case Live():
             if sys.stderr.isatty():
                 typer.echo("── live ──", err=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from historian.client.address import default_url
 from historian.client.asynchronous import AsyncClient
 from historian.client.results import Receipt, TagList
-from historian.client.stream import Acknowledged, Batch, Event, Gap, Grown, Live, Lost, Opened, Reached, Stream
+from historian.client.stream import Acknowledged, Added, Batch, Changed, Event, Gap, Grown, Live, Lost, Opened, Reached, Refused, Stream
 from historian.client.synchronous import Client, ClientStream
 from historian.client.times import Time
 from historian.schema.catalogue import Tag, TagDefinition
@@ -16,8 +16,10 @@ from historian.schema.errors import HistorianError
 
 __all__ = [
     "Acknowledged",
+    "Added",
     "AsyncClient",
     "Batch",
+    "Changed",
     "Client",
     "ClientStream",
     "Event",
@@ -29,6 +31,7 @@ __all__ = [
     "Opened",
     "Reached",
     "Receipt",
+    "Refused",
     "Stream",
     "Tag",
     "TagDefinition",

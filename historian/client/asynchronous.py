@@ -25,7 +25,7 @@ from historian.client.ranges import RangeOptions, Tags, names_of, range_paramete
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
 from historian.client.stream import Gap, Stream, Subscription
 from historian.client.times import Time, as_wire
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition
 from historian.schema.errors import BadInput, BadSamples, HistorianError, NotFound, Unavailable
 
@@ -240,6 +240,8 @@ class AsyncClient:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        order: StreamOrder = "oldest",
+        max_rate: float | None = None,
         durable: str | None = None,
         position: str | None = None,
         reconnect: bool = True,
@@ -248,7 +250,8 @@ class AsyncClient:
         """The history of tags from `from_` on, and then every sample as it is committed: an async iterator of record batches. See `Stream`.
 
         Without `from_` there is no history; with `to` it ends there. `mode` and `points` are of the history. `cursor`: go on behind the `cursor` of an earlier stream.
-        `expressions`: calculated beside the tags; docs/expressions.md. `durable`: the name of a cursor that the server keeps, for pipelines; docs/pipelines.md.
+        `expressions`: calculated beside the tags; docs/expressions.md. `order`: `newest` has the newest history come first. `max_rate`: the live tail comes at most so
+        often a second, thinned to what a pen needs (docs/protocol.md). `durable`: the name of a cursor that the server keeps, for pipelines; docs/pipelines.md.
         """
         subscription = Subscription(
             tuple(names_of(tags)),
@@ -258,6 +261,8 @@ class AsyncClient:
             points,
             cursor,
             tuple(expressions),
+            order,
+            max_rate,
             durable,
             position,
         )

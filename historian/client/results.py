@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -67,17 +67,25 @@ class Labels:
 
     def __init__(self, schema: pa.Schema) -> None:
         self.tags = tags_of(schema)
-        by_id = sorted(self.tags, key=lambda tag: tag.tag_id)
-        self._ids = np.array([tag.tag_id for tag in by_id], np.int32)
-        self._paths = pa.array([tag.path for tag in by_id], pa.string())
+        self._index()
         names = [name for name in schema.names if name != "tag_id"]
         self._names = [*names, "tag_id"]
         self.schema = pa.schema(
             [pa.field("tag", _TAG_TYPE, nullable=False), *(schema.field(name) for name in self._names)], metadata=schema.metadata
         )
 
+    def tell(self, tags: Iterable[Tag]) -> None:
+        """Know these tags too."""
+        self.tags = TagList({tag.tag_id: tag for tag in [*self.tags, *tags]}.values())
+        self._index()
+
+    def _index(self) -> None:
+        by_id = sorted(self.tags, key=lambda tag: tag.tag_id)
+        self._ids = np.array([tag.tag_id for tag in by_id], np.int32)
+        self._paths = pa.array([tag.path for tag in by_id], pa.string())
+
     def add(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch in `schema`. Raises BadInput for a tag that the schema's metadata does not have."""
+        """The batch in `schema`. Raises BadInput for a tag that neither the schema's metadata nor `tell` has told of."""
         ids = batch.column("tag_id").to_numpy()
         index = np.searchsorted(self._ids, ids).astype(np.int32)
         if len(ids) and (not len(self._ids) or (self._ids[np.minimum(index, len(self._ids) - 1)] != ids).any()):

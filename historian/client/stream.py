@@ -3,7 +3,7 @@
 Promise. Whoever takes every batch has what the server holds for these tags from the stream's start on, as docs/protocol.md promises it, across lost
 connections too: the stream resumes behind the last batch that was taken. Where the server no longer retains what followed, or the connection broke in
 the middle of the history, the history is sent anew, and a `Gap` says so: samples with the same tag and ts come again then, and the last one counts.
-Where samples were left out, a `Gap` says which.
+Where samples were left out, a `Gap` says which. Tags may be added and taken away meanwhile.
 
 Memory is bounded: the server sends a frame for each credit, and at most WINDOW frames wait here. A task reads the connection all the while, so that pings are
 answered however slowly the batches are taken.
@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -112,7 +112,29 @@ class Grown:
     tags: tuple[Tag, ...]
 
 
-Event: TypeAlias = Opened | Batch | Live | Gap | Lost | Reached | Acknowledged | Grown
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Tags that a wildcard matches have been made: their samples follow, from the first on."""
+
+    tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change has begun: the history of the tags added follows, `Live` behind it; of those removed nothing comes any more."""
+
+    added: tuple[Tag, ...]
+    removed: tuple[Tag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A change that the server does not make: the stream goes on as before."""
+
+    error: HistorianError
+
+
+Event: TypeAlias = Opened | Batch | Live | Gap | Lost | Added | Changed | Refused | Reached | Acknowledged | Grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +148,8 @@ class Subscription:
     points: int
     cursor: int | None
     expressions: tuple[str, ...] = ()
+    order: str = "oldest"
+    max_rate: float | None = None
     #: name of a durable cursor, and the position behind which to go on if it is not the one that was acknowledged last
     durable: str | None = None
     position: str | None = None
@@ -210,7 +234,7 @@ class Stream:
             async for batch in stream:
                 ...
 
-    `tags` are those of the subscription, `live` says whether the seam has passed, `cursor` is where a later stream could go on behind the batches taken (0: not
+    `tags` are those of the subscription now, `live` says whether the seam has passed, `cursor` is where a later stream could go on behind the batches taken (0: not
     yet known), `gaps` are the last ones, `reconnects` counts. `events()` iterates over all that happens, batches among it. One task iterates.
 
     Errors at the first connection, and all that waiting does not mend, are raised; a connection that breaks later is opened again for as long as it
@@ -236,6 +260,13 @@ class Stream:
         #: before the next connection: a server that is there may have no database
         self._pause_s = 0.0
         self._start = subscription.start
+        #: the names that the cursor holds for; then what they become with each change that is under way
+        self._names = list(dict.fromkeys(subscription.tags))
+        self._changes: deque[list[str]] = deque()
+        #: whether this connection has been told of all of them
+        self._asked = False
+        #: between `changed` and `live`
+        self._changing = False
         #: when the last connection was last heard of
         self._gone_since = _now()
         self._pending: deque[Event] = deque()
@@ -267,6 +298,18 @@ class Stream:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def change(self, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Ask for these paths and wildcards too, and for those no more. The others go on; of the tags added the history comes first, and then they are live.
+
+        Returns once the server is asked; `Changed` or `Refused` is among the events. Who iterates over batches alone is raised the latter's error; the stream goes on
+        behind it.
+        """
+        add, remove = list(add), list(remove)
+        names = self._changes[-1] if self._changes else self._names
+        self._changes.append(list(dict.fromkeys([*(name for name in names if name not in remove), *add])))
+        if self._link is not None and self._asked:
+            await self._link.send({"type": "change", "id": _ID, "add": add, "remove": remove})
+
     async def aclose(self) -> None:
         """End the stream."""
         self._over = True
@@ -279,6 +322,8 @@ class Stream:
         while (event := await self.next_event()) is not None:
             if isinstance(event, Batch):
                 return event.samples
+            if isinstance(event, Refused):
+                raise event.error
         raise StopAsyncIteration
 
     async def next_event(self) -> Event | None:
@@ -286,7 +331,7 @@ class Stream:
         return self._pending.popleft() if self._pending else await self._next()
 
     def events(self) -> _Events:
-        """All that happens, in its order: Opened, Batch, Live, Gap, Lost."""
+        """All that happens, in its order: Opened, Batch, Live, Gap, Lost; Added, Changed, Refused."""
         return _Events(self)
 
     async def acknowledge(self, position: str) -> None:
@@ -335,19 +380,25 @@ class Stream:
                 wait = max(pause * random.uniform(0.5, 1.0), error.retry_after)
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_S)
+        self._asked = False
         self._link = _Link(ws)
+        if not self.cursor and self._changes:
+            self._names = self._changes.pop()
+            self._changes.clear()
         self._reader = FrameReader()
         asked = self._subscription
         message = {
             "type": "subscribe",
             "id": _ID,
-            "tags": list(asked.tags),
+            "tags": self._names,
             "expressions": list(asked.expressions) or None,
             "from": self._start,
             "to": asked.end,
             "mode": asked.mode,
             "points": asked.points,
             "cursor": self.cursor or None,
+            "order": asked.order,
+            "max_rate": asked.max_rate,
             "durable": asked.durable,
             "position": self.position,
         }
@@ -357,6 +408,19 @@ class Stream:
         self._resuming = self._opened
         await self._link.send({name: value for name, value in message.items() if value is not None})
         await self._link.send({"type": "credit", "id": _ID, "n": WINDOW})
+        await self._change_again()
+
+    async def _change_again(self) -> None:
+        """Ask for what the last connection did not live to see: as one change."""
+        self._asked = True
+        if not self._changes:
+            return
+        names = self._changes[-1]
+        self._changes = deque([names])
+        add = [name for name in names if name not in self._names]
+        remove = [name for name in self._names if name not in names]
+        assert self._link is not None
+        await self._link.send({"type": "change", "id": _ID, "add": add, "remove": remove})
 
     async def _drop_link(self) -> None:
         link, self._link = self._link, None
@@ -386,6 +450,8 @@ class Stream:
         if self._labels is None or header.sequence == 0:
             assert self._reader.schema is not None
             self._labels = Labels(self._reader.schema)
+            # those that were told of before the first frame
+            self._labels.tell(self.tags)
         if header.cursor:
             self.cursor = header.cursor
         if header.last:
@@ -413,7 +479,18 @@ class Stream:
             if self._unacknowledged == message["position"]:
                 self._unacknowledged = None
             return Acknowledged(str(message["position"]))
+        if kind == "tags":
+            return Added(self._told(message))
+        if kind == "changed":
+            removed = set(message["removed"])
+            gone = tuple(tag for tag in self.tags if tag.tag_id in removed)
+            self.tags = TagList(tag for tag in self.tags if tag.tag_id not in removed)
+            self._changing = True
+            return Changed(self._told(message), gone)
         if kind == "live":
+            if self.live and self._changes:
+                self._names = self._changes.popleft()
+            self._changing = False
             self.live = True
             self._restarts = 0
             self.cursor = int(message["cursor"])
@@ -426,6 +503,8 @@ class Stream:
             return self._gap(Gap(start, end, str(message["reason"])))
         if kind == "error" and message.get("id") in (None, _ID):
             error = error_of({**message, "type": message.get("problem")}, status=int(message.get("status") or 500))
+            if message.get("request") == "change":
+                return self._refused(error)
             if isinstance(error, Unavailable | Busy) and self._opened:
                 self._pause_s = max(FIRST_PAUSE_S, error.retry_after)
                 return await self._lose(error, str(error))
@@ -451,11 +530,32 @@ class Stream:
         elif again and resumed is None:
             since = self._gone_since if self._start is None else _of_us(self._start)
             self._pending.append(self._gap(Gap(since, _now(), "restarted")))
+        if again and resumed and self._changing:
+            # the history of the tags that were being added comes anew
+            since = self._gone_since if self._start is None else _of_us(self._start)
+            self._pending.append(self._gap(Gap(since, _now(), "restarted")))
+        self._changing = False
         if resumed is False:
             self.cursor = 0
         if not resumed:
             self.position = self._unacknowledged = None
         return Opened(tuple(self.tags), resumed)
+
+    def _told(self, message: dict[str, Any]) -> tuple[Tag, ...]:
+        tags = tuple(tag_of(row) for row in message["tags"])
+        self.tags = TagList([*self.tags, *tags])
+        if self._labels is not None:
+            self._labels.tell(tags)
+        return tags
+
+    def _refused(self, error: HistorianError) -> Refused:
+        """The oldest change under way is none: what came behind it is, without it."""
+        if self._changes:
+            refused = self._changes.popleft()
+            added = [name for name in refused if name not in self._names]
+            removed = [name for name in self._names if name not in refused]
+            self._changes = deque([*(name for name in names if name not in added), *removed] for names in self._changes)
+        return Refused(error)
 
     def _gap(self, gap: Gap) -> Gap:
         self.gaps.append(gap)

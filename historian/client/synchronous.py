@@ -21,7 +21,7 @@ from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Event, Gap, Stream
 from historian.client.times import Time
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition
 
 Result = TypeVar("Result")
@@ -176,6 +176,8 @@ class Client:
         points: int = 2000,
         cursor: int | None = None,
         expressions: Sequence[str] = (),
+        order: StreamOrder = "oldest",
+        max_rate: float | None = None,
         durable: str | None = None,
         position: str | None = None,
         reconnect: bool = True,
@@ -191,6 +193,8 @@ class Client:
             points=points,
             cursor=cursor,
             expressions=expressions,
+            order=order,
+            max_rate=max_rate,
             durable=durable,
             position=position,
             reconnect=reconnect,
@@ -218,7 +222,7 @@ class ClientStream:
 
     @property
     def tags(self) -> TagList:
-        """Those of the subscription, once it is open."""
+        """Those of the subscription as it is now, once it is open."""
         return self._stream.tags
 
     @property
@@ -249,6 +253,10 @@ class ClientStream:
     def reconnects(self) -> int:
         return self._stream.reconnects
 
+    def change(self, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Ask for these paths and wildcards too, and for those no more. See `Stream.change`."""
+        self._background.run(self._stream.change(add, remove))
+
     def __enter__(self) -> Self:
         self._background.run(self._stream.__aenter__())
         return self
@@ -271,7 +279,7 @@ class ClientStream:
         return batch
 
     def events(self) -> Iterator[Event]:
-        """All that happens, in its order: Opened, Batch, Live, Gap, Lost."""
+        """All that happens, in its order: Opened, Batch, Live, Gap, Lost; Added, Changed, Refused."""
         while (event := self._background.run(self._stream.next_event())) is not None:
             yield event
 

@@ -56,12 +56,14 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
     reason = {"type": "string", "enum": ["slow-client", "cursor-expired", "late-samples"]}
     # `type` says what message it is
     problem = {"problem": _STRING} | {name: schema for name, schema in PROBLEM["properties"].items() if name != "type"}
+    tags = {"type": "array", "items": TAG | {"required": ["tag_id", "path", "kind"]}}
     return {
         "subscribed": _message(
-            "subscribed",
-            "The subscription is open",
-            {"id": _ID, "tags": {"type": "array", "items": TAG | {"required": ["tag_id", "path", "kind"]}}, "resumed": {"type": "boolean"}},
-            "resumed",
+            "subscribed", "The subscription is open", {"id": _ID, "tags": tags, "resumed": {"type": "boolean"}}, "resumed"
+        ),
+        "tags": _message("tags", "Tags that a wildcard matches have been made; their samples follow", {"id": _ID, "tags": tags}),
+        "changed": _message(
+            "changed", "A change has begun", {"id": _ID, "tags": tags, "removed": {"type": "array", "items": {"type": "integer"}}}
         ),
         "data": _message("data", "Samples, of the JSON subprotocol", data),
         "live": _message("live", "The seam has passed: all before was backfill", {"id": _ID, "cursor": _CURSOR}),
@@ -75,7 +77,7 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
             {"id": _ID, "from": _TIME, "to": _TIME, "reason": reason, "range": _STRING},
             "range",
         ),
-        "error": _message("error", "What was wrong", {"id": _ID} | problem, "id", "errors", "error_count"),
+        "error": _message("error", "What was wrong", {"id": _ID, "request": _STRING} | problem, "id", "request", "errors", "error_count"),
         "heartbeat": _message("heartbeat", "Every 10 s, and in answer to one", {}),
         "frame": _binary("frame", "Samples, of the Arrow subprotocol: a header of 16 bytes and Arrow IPC; docs/vectors has some"),
     }

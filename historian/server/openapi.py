@@ -30,6 +30,7 @@ from historian.schema.errors import (
 from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 from historian.server.stream_http import EVENT_STREAM
+from historian.stream import messages
 
 _ARROW = ARROW.content_type
 _PARQUET = "application/vnd.apache.parquet"
@@ -326,6 +327,12 @@ def _document() -> bytes:
                     _STREAM_MODE,
                     _POINTS,
                     _parameter("cursor", "Go on behind this place", {"type": "integer", "minimum": 0}),
+                    _parameter("order", "Of a raw backfill", {"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}),
+                    _parameter(
+                        "max_rate",
+                        "The live tail is sent at most so often a second, thinned",
+                        {"type": "number", "minimum": messages.LOWEST_RATE, "maximum": messages.HIGHEST_RATE},
+                    ),
                     _parameter("Last-Event-ID", "The same, as browsers send it", {"type": "integer", "minimum": 0}, where="header"),
                 ],
                 "responses": _answers(

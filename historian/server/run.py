@@ -100,7 +100,8 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
         reads = await stack.enter_async_context(
             _pool(dsn, settings.read_connections, "read", statement_timeout_s=until, receive_buffer=RECEIVE_BUFFER)
         )
-        backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections, "backfill"))
+        # beside the backfills, a live tail asks now and then what has become of its calculated pens
+        backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections + 2, "backfill"))
         # the sweep, its doorbell, the upkeep, the rollups, and retention's two
         upkeep = await stack.enter_async_context(_pool(dsn, 7, "upkeep"))
         catalogue = Catalogue(upkeep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ from historian.stream.sweep import Sweep
 
 #: for a turn at the database, when all connections are in use
 _WAIT_S = 30.0
+#: for a turn at the database, for a backfill: those before it may be long
+_WAIT_FOR_BACKFILL_S = 3600.0
 #: for a connection that has to be made
 _CONNECT_S = 10.0
 
@@ -98,12 +100,16 @@ class Services:
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     #: whose turn it is at the connections of `reads`
     turns: Turns = field(init=False)
+    #: and at those of `backfills`: a connection with many of them does not keep others waiting
+    backfill_turns: Turns = field(init=False)
     #: of answers that flow at the same time (historian.server.flow)
     flowing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(flow.PERMITS))
     #: queries put their samples into a format one after the other, a few milliseconds each, and let the streams through between
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: open streams: WebSocket connections and chunked responses
     streams: int = 0
+    #: of them, by the address of the client
+    streams_of: Counter[str] = field(default_factory=Counter)
     #: the metrics of all workers, where this one is not alone
     exposition: Callable[[], Awaitable[bytes]] | None = None
     stopping: bool = False
@@ -124,6 +130,9 @@ class Services:
     def __post_init__(self) -> None:
         self.bodies = BodyBudget(self.settings.max_bodies)
         self.turns = Turns(self.settings.read_connections, waiting=self.settings.read_queue, patience_s=_WAIT_S)
+        self.backfill_turns = Turns(
+            self.settings.backfill_connections, waiting=2 * self.settings.max_subscriptions, patience_s=_WAIT_FOR_BACKFILL_S
+        )
         self.unpacked = BodyBudget(2 * self.settings.max_body)
 
 

@@ -16,6 +16,7 @@ from historian.server.parameters import parameters
 from historian.server.services import SERVICES, Services
 from historian.stream import messages
 from historian.stream.encoder import Compression
+from historian.stream.limits import Limits
 from historian.stream.outlet import Outlet
 from historian.stream.session import SUBPROTOCOLS, Session
 
@@ -23,21 +24,32 @@ SOCKETS = web.AppKey("sockets", set[web.WebSocketResponse])
 
 
 @contextmanager
-def _counted(services: Services) -> Iterator[None]:
+def _counted(services: Services, address: str) -> Iterator[None]:
     if services.stopping:
         raise Unavailable("the server is stopping")
-    if services.streams >= services.settings.max_streams:
-        raise Busy(f"{services.streams} streams are open, and at most {services.settings.max_streams} may", retry_after=5)
+    settings = services.settings
+    if services.streams >= settings.max_streams:
+        raise Busy(f"{services.streams} streams are open, and at most {settings.max_streams} may; try again later", retry_after=5)
+    if services.streams_of[address] >= settings.max_streams_address:
+        raise Busy(
+            f"{services.streams_of[address]} streams are open from {address}, and at most {settings.max_streams_address} may be from one address: "
+            "close some, or have several subscriptions on one connection",
+            retry_after=5,
+        )
     services.streams += 1
+    services.streams_of[address] += 1
     try:
         yield
     finally:
         services.streams -= 1
+        services.streams_of[address] -= 1
+        if not services.streams_of[address]:
+            del services.streams_of[address]
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """One connection's streams."""
-    with _counted(request.app[SERVICES]):
+    with _counted(request.app[SERVICES], request.remote or ""):
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await _websocket(request)
         return await stream_http.flow(request)
@@ -73,6 +85,9 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
             queue_bytes=settings.stream_queue,
             heartbeat_s=settings.heartbeat_s,
             client=request.remote,
+            limits=Limits(settings.max_subscriptions, settings.max_stream_tags, settings.max_controls_s),
+            # one place in the queue a connection, whoever opened it
+            turn=lambda: services.backfill_turns.turn(f"{id(ws):x}"),
         )
         await session.run()
     finally:

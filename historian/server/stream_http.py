@@ -19,19 +19,20 @@ from aiohttp import web
 
 from historian.query.expressions.pens import calculated
 from historian.query.formats import ARROW, Sink
-from historian.query.range_query import StreamMode
+from historian.query.range_query import StreamMode, StreamOrder
 from historian.query.times import format_time, parse_time
 from historian.schema.catalogue import Tag
 from historian.schema.errors import BadInput, HistorianError
 from historian.schema.samples import Samples, arrow_schema
 from historian.server.connection import cut_off
-from historian.server.parameters import integer, parameters
+from historian.server.parameters import integer, number, parameters
 from historian.server.problems import as_problem
 from historian.server.services import SERVICES, Services
 from historian.stream import frames, messages
 from historian.stream.encoder import EventEncoder
+from historian.stream.limits import TagBudget
 from historian.stream.missed import range_path
-from historian.stream.subscription import Data, Event, Gap, Live, Request, Subscribed, Subscription
+from historian.stream.subscription import Born, Changed, Data, Event, Gap, Live, Refused, Request, Subscribed, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ TASKS = web.AppKey("tasks", set[asyncio.Task[Any]])
 
 
 async def _request_of(request: web.Request, services: Services) -> tuple[Request, int]:
-    given = parameters(request.query, one=("from", "to", "mode", "points", "cursor"), many=("tag", "expr"))
+    given = parameters(request.query, one=("from", "to", "mode", "points", "cursor", "order", "max_rate"), many=("tag", "expr"))
     names = request.query.getall("tag", [])
     expressions = request.query.getall("expr", [])
     if not names and not expressions:
@@ -59,11 +60,27 @@ async def _request_of(request: web.Request, services: Services) -> tuple[Request
     # a browser that has lost its connection asks for what follows the last event that it got
     place = request.headers.get("Last-Event-ID") or given.get("cursor")
     cursor = None if place is None else integer(place, "cursor", 0, frames.MAX_CURSOR)
+    order = given.get("order", "oldest")
+    if order not in get_args(StreamOrder):
+        raise BadInput(f"order is {' or '.join(get_args(StreamOrder))}, not {order[:40]!r}")
+    max_rate = number(given["max_rate"], "max_rate", messages.LOWEST_RATE, messages.HIGHEST_RATE) if "max_rate" in given else None
+    where = services.hub.cursor
     tags = await services.catalogue.resolve(names)
-    if len(tags) > messages.MAX_TAGS:
-        raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a stream")
-    tags += await calculated(services.catalogue, expressions)
-    return Request(tuple(tags), start, end, cast(StreamMode, mode), points, cursor), now
+    TagBudget(services.settings.max_stream_tags).check(len(tags), len(tags))
+    pens = await calculated(services.catalogue, expressions)
+    asked = Request(
+        (*tags, *pens),
+        start,
+        end,
+        cast(StreamMode, mode),
+        points,
+        cursor,
+        names=tuple(names),
+        place=where,
+        order=cast(StreamOrder, order),
+        max_rate=max_rate,
+    )
+    return asked, now
 
 
 class _Form(Protocol):
@@ -83,8 +100,8 @@ class _Form(Protocol):
 class _Arrow:
     content_type = ARROW.content_type
 
-    def __init__(self, tags: tuple[Tag, ...]) -> None:
-        self._schema = arrow_schema(tags)
+    def __init__(self, tags: tuple[Tag, ...], text: bool) -> None:
+        self._schema = arrow_schema(tags, text=text)
         self._sink = Sink()
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), self._schema)
 
@@ -117,13 +134,15 @@ class _Events:
         message = self._encoder.encode(event)
         assert isinstance(message, str)
         match event:
+            case Born():
+                name, place = "tags", ""
             case Data(cursor=cursor) | Live(cursor) if cursor:
                 # what a browser sends as Last-Event-ID when it connects again
-                place = f"id: {cursor}\n"
+                name, place = type(event).__name__.lower(), f"id: {cursor}\n"
             case _:
-                place = ""
+                name, place = type(event).__name__.lower(), ""
         # JSON has no line breaks
-        return f"event: {type(event).__name__.lower()}\n{place}data: {message}\n\n".encode()
+        return f"event: {name}\n{place}data: {message}\n\n".encode()
 
     def heartbeat(self) -> bytes:
         return b": heartbeat\n\n"
@@ -135,9 +154,9 @@ class _Events:
         return b""
 
 
-def _form_for(request: web.Request, tags: tuple[Tag, ...]) -> _Form:
+def _form_for(request: web.Request, tags: tuple[Tag, ...], text: bool) -> _Form:
     wanted = request.headers.get("Accept", "")
-    return _Events() if EVENT_STREAM in wanted.lower() else _Arrow(tags)
+    return _Events() if EVENT_STREAM in wanted.lower() else _Arrow(tags, text)
 
 
 def _as_batch(event: Event) -> tuple[Samples, dict[str, str]] | None:
@@ -152,7 +171,9 @@ def _as_batch(event: Event) -> tuple[Samples, dict[str, str]] | None:
             if tags:
                 gap["range"] = range_path(start, end, tags)
             return Samples.empty(), {"historian.gap": json.dumps(gap)}
-        case Subscribed():
+        case Born(tags):
+            return Samples.empty(), {"historian.tags": orjson.dumps([tag.row() for tag in tags]).decode()}
+        case Subscribed() | Changed() | Refused():
             return None
 
 
@@ -161,10 +182,20 @@ async def flow(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     settings = services.settings
     asked, now = await _request_of(request, services)
+    budget = TagBudget(settings.max_stream_tags)
+    budget.take(len(asked.tags))
     subscription = Subscription(
-        asked, hub=services.hub, sweep=services.sweep, pool=services.backfills, now_us=now, queue_bytes=settings.stream_queue
+        asked,
+        catalogue=services.catalogue,
+        hub=services.hub,
+        sweep=services.sweep,
+        pool=services.backfills,
+        now_us=now,
+        queue_bytes=settings.stream_queue,
+        turn=lambda: services.backfill_turns.turn(f"{id(request):x}"),
+        budget=budget,
     )
-    form = _form_for(request, asked.tags)
+    form = _form_for(request, asked.tags, subscription.text)
     # nginx collects an answer unless it is told not to
     headers = {"Content-Type": form.content_type, "Cache-Control": "no-store", "Vary": "Accept", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)

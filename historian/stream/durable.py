@@ -15,7 +15,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 
 from historian.query.range import RangeQuery, read_range
@@ -29,9 +29,10 @@ from historian.schema.samples import Samples
 from historian.schema.visibility import VisibilitySnapshot
 from historian.stream.gate import Gate
 from historian.stream.hub import Entry, Hub
-from historian.stream.messages import MAX_TAGS
+from historian.stream.joining import STALLED_S, stalled
+from historian.stream.limits import TagBudget
 from historian.stream.slices import Slice, next_slice
-from historian.stream.subscription import FOREVER, MAX_FRAME_ROWS, STALLED_S, Data, Event, Gap, Live, Subscribed, TagFilter
+from historian.stream.subscription import FOREVER, MAX_FRAME_ROWS, Data, Event, Gap, Live, Subscribed, TagFilter
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class DurableSubscription:
         pool: Pool,
         catalogue: Catalogue,
         now_us: int,
+        budget: TagBudget,
+        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         on_acknowledged: Callable[[str], Awaitable[None]],
     ) -> None:
         self._request = request
@@ -78,6 +81,8 @@ class DurableSubscription:
         self._pool = pool
         self._catalogue = catalogue
         self._now_us = now_us
+        self._budget = budget
+        self._turn = turn
         self._on_acknowledged = on_acknowledged
         self._holder = uuid.uuid4().hex
         self._gate = Gate()
@@ -101,6 +106,11 @@ class DurableSubscription:
         self._to_store = asyncio.Event()
         #: a position of before a new backfill must not be stored behind its begin
         self._storing = asyncio.Lock()
+
+    @property
+    def tag_count(self) -> int:
+        """How many tags it has now. They are counted in the budget; whoever ends the subscription gives them back."""
+        return len(self._tags)
 
     # -- called by the hub and by the client's control messages
 
@@ -189,7 +199,7 @@ class DurableSubscription:
         """The history since the cursor's start; of one that has none, since it was made."""
         start = cursor.start if cursor.start is not None else cursor.created_at
         with translated():
-            async with self._pool.acquire() as conn:
+            async with self._turn(), self._pool.acquire() as conn:
                 async with self._storing:
                     await cursors.begin(conn, cursor.name, self._holder)
                     self._read = self._told = self._floor = self._acknowledged = self._wanted = self._stored = None
@@ -212,7 +222,7 @@ class DurableSubscription:
             async with asyncio.timeout(STALLED_S):
                 await self._gate.passed()
         except TimeoutError:
-            raise Unavailable(f"paused or without credit for {STALLED_S:.0f} s in the middle of the backfill; subscribe again") from None
+            raise stalled() from None
 
     async def _follow(self, storing: asyncio.Task[None]) -> AsyncGenerator[Event | Reached, None]:
         live = False
@@ -284,8 +294,9 @@ class DurableSubscription:
         tags = await self._catalogue.resolve(self._request.patterns)
         if all(tag.tag_id in known for tag in tags):
             return False
-        if len(tags) > MAX_TAGS:
-            raise BadInput(f"the wildcards match {len(tags)} tags by now; at most {MAX_TAGS} a subscription")
+        more = len(tags) - len(known)
+        self._budget.check(len(tags), more)
+        self._budget.take(more)
         self._tags = tuple(tags)
         self._filter = TagFilter(self._tags, None, None)
         return True

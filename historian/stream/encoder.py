@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
@@ -10,17 +11,27 @@ import pyarrow as pa
 from historian.query.formats import json_samples
 from historian.query.times import format_time
 from historian.schema.catalogue import Tag
+from historian.schema.errors import HistorianError
 from historian.schema.samples import arrow_schema
 from historian.stream.compression import Reference
 from historian.stream.durable import Reached
 from historian.stream.frames import KEEP, REFERS, ZSTD, FrameWriter
 from historian.stream.missed import range_path
 from historian.stream.record_batches import record_batch
-from historian.stream.subscription import Data, Event, Gap, Live, Subscribed
+from historian.stream.subscription import Born, Changed, Data, Event, Gap, Live, Refused, Subscribed
 from historian.stream.tick import Tick
 
 #: what clients may offer in `compression=`
 Compression = Literal["zstd", "zstd-dict"]
+
+
+def error_message(error: HistorianError, subscription: int | None, *, request: str | None = None) -> str:
+    """What was wrong, and in which message of the client, if it was one."""
+    document: dict[str, Any] = error.document()
+    # the problem's type is a field of its own name: `type` says what message this is
+    document["problem"] = document.pop("type")
+    fields = {"id": subscription, "request": request}
+    return orjson.dumps({"type": "error", **{name: value for name, value in fields.items() if value is not None}, **document}).decode()
 
 
 class EventEncoder:
@@ -41,14 +52,20 @@ class EventEncoder:
         match event:
             case Data():
                 return self._frame(event) if self._binary else self._text(event)
-            case Subscribed(tags, resumed):
+            case Subscribed(tags, resumed, text):
                 # of a durable subscription it comes again, with tags that were made since
                 self._sequence = 0
-                self._schema = arrow_schema(tags)
+                self._schema = arrow_schema(tags, text=text)
                 self._frames = FrameWriter(self._id, self._schema, zstd=self._compression is not None)
                 self._tags = {tag.tag_id: tag for tag in tags}
                 extra: dict[str, Any] = {} if resumed is None else {"resumed": resumed}
                 return self._control("subscribed", tags=[tag.row() for tag in tags], **extra)
+            case Born(tags):
+                return self._control("tags", tags=self._told(tags))
+            case Changed(added, removed):
+                return self._control("changed", tags=self._told(added), removed=list(removed))
+            case Refused(error):
+                return error_message(error, self._id, request="change")
             case Live(cursor):
                 return self._control("live", cursor=cursor)
             case Reached(position):
@@ -56,6 +73,10 @@ class EventEncoder:
             case Gap(start, end, reason, tags):
                 extra = {"range": range_path(start, end, tags)} if tags else {}
                 return self._control("gap", **{"from": format_time(start), "to": format_time(end), "reason": reason}, **extra)
+
+    def _told(self, tags: Sequence[Tag]) -> list[dict[str, Any]]:
+        self._tags |= {tag.tag_id: tag for tag in tags}
+        return [tag.row() for tag in tags]
 
     def _control(self, kind: str, **fields: Any) -> str:
         message: str = orjson.dumps({"type": kind, "id": self._id, **fields}).decode()

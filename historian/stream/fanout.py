@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from historian.schema.catalogue import Tag
-from historian.schema.samples import Int32s
+from historian.schema.samples import Int32s, Samples
 from historian.stream.coalesce import coalesce
 from historian.stream.entry import Entry
 from historian.stream.tick import References, Tick
@@ -31,6 +31,16 @@ class Member(Protocol):
 
     def offer(self, tick: Tick) -> None:
         """Take what was committed of its tags; must neither block nor raise."""
+
+
+class Follower(Member, Protocol):
+    """A subscription that may come to have more tags."""
+
+    def meet(self, samples: Samples) -> bool:
+        """These come, of tags some of which it has not been asked about: it may follow others than before when this returns. False: ask again about these tags."""
+
+    def offer_all(self, entries: Sequence[Entry]) -> None:
+        """Take what was committed, whatever it is of; must neither block nor raise."""
 
 
 class _Group:
@@ -62,15 +72,20 @@ class FanOut:
         #: for a sequence of tag_ids, as bytes, the groups that want some, and the rows of each; None: all
         self._remembered: dict[bytes, list[tuple[_Group, _Rows | None]]] = {}
         self._remembered_bytes = 0
+        #: those that are asked about tags that come for the first time since one of them was added, and by tag_id which have come
+        self._followers: dict[int, Follower] = {}
+        self._met = np.zeros(1, np.bool_)
+        #: those that are offered everything
+        self._all: dict[int, Follower] = {}
 
     def __len__(self) -> int:
-        return len(self._group_of)
+        return len(self._group_of) + len(self._all)
 
-    def add(self, member: Member, tags: Sequence[Tag]) -> None:
-        """From now on it is offered what is committed of these tags; called again for one that is here, of these instead."""
+    def add(self, member: Member, tags: Sequence[Tag], *, text: bool | None = None) -> None:
+        """From now on it is offered what is committed of these tags; called again for one that is here, of these instead. `text`: whether it has a text column."""
         self.remove(member)
         # of the same path and kind: for JSON, which names them
-        key = tuple((tag.tag_id, tag.path, tag.kind) for tag in tags)
+        key = (text, *((tag.tag_id, tag.path, tag.kind) for tag in tags))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(key, np.array([tag.tag_id for tag in tags], np.int64))
@@ -80,7 +95,20 @@ class FanOut:
         group.members[id(member)] = member
         self._group_of[id(member)] = group
 
+    def add_follower(self, follower: Follower, tags: Sequence[Tag], *, text: bool | None = None) -> None:
+        """As `add`, and it is asked about tags that it does not know."""
+        self.add(follower, tags, text=text)
+        self._followers[id(follower)] = follower
+        self._met = np.zeros(1, np.bool_)
+
+    def add_to_all(self, follower: Follower) -> None:
+        """From now on it is offered all that is committed."""
+        self.remove(follower)
+        self._all[id(follower)] = follower
+
     def remove(self, member: Member) -> None:
+        self._followers.pop(id(member), None)
+        self._all.pop(id(member), None)
         group = self._group_of.pop(id(member), None)
         if group is None:
             return
@@ -98,14 +126,35 @@ class FanOut:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Offer what these entries bring, one at least of which has samples, to all who want some of it."""
-        if not self._groups:
+        if not len(self):
             return
         samples = coalesce([entry.notice.samples for entry in entries])
         first_ts, last_ts = int(samples.ts.min()), int(samples.ts.max())
+        if self._followers:
+            self._meet(samples)
         for group, rows in self._wanting(samples.tag_id):
             tick = Tick(entries, samples if rows is None else samples.take(rows), first_ts, last_ts, group.references)
             for member in tuple(group.members.values()):
                 member.offer(tick)
+        for follower in tuple(self._all.values()):
+            follower.offer_all(entries)
+
+    def _meet(self, samples: Samples) -> None:
+        """Ask the followers about tags that come for the first time."""
+        strange = ~self._met[np.minimum(samples.tag_id, len(self._met) - 1)]
+        if not strange.any():
+            return
+        samples = samples.take(strange)
+        met = [follower.meet(samples) for follower in tuple(self._followers.values())]
+        if not all(met):
+            return
+        highest = int(samples.tag_id.max())
+        if highest >= len(self._met) - 1:
+            # the last place stands for all ids beyond
+            wider = np.zeros(2 * highest + 2, np.bool_)
+            wider[: len(self._met)] = self._met
+            self._met = wider
+        self._met[samples.tag_id] = True
 
     def _places(self, group: _Group) -> Iterator[dict[object, _Group]]:
         """Where the group is to be found."""

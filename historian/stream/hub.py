@@ -28,7 +28,7 @@ from historian.schema.catalogue import Tag
 from historian.schema.ledger import Notice
 from historian.schema.samples import Bools, Samples
 from historian.stream.entry import Entry
-from historian.stream.fanout import FanOut, Member
+from historian.stream.fanout import FanOut, Follower, Member
 
 __all__ = ["FIRST_CURSORS", "Entry", "Hub", "HubCounts", "Subscriber"]
 
@@ -106,10 +106,23 @@ class Hub:
     def __len__(self) -> int:
         return len(self._subscribers) + len(self._fan_out)
 
-    def follow(self, member: Member, tags: Sequence[Tag]) -> None:
-        """Offer it what is published of these tags from now on; of these instead, if it follows others. `unfollow` ends it."""
+    def follow(self, member: Member, tags: Sequence[Tag], *, text: bool | None = None) -> None:
+        """Offer it what is published of these tags from now on; of these instead, if it follows others. `unfollow` ends it.
+
+        `text`: whether its samples have a text column; None: as the tags have it.
+        """
         self.deliver()
-        self._fan_out.add(member, tags)
+        self._fan_out.add(member, tags, text=text)
+
+    def follow_with_new(self, follower: Follower, tags: Sequence[Tag], *, text: bool | None = None) -> None:
+        """As `follow`; before samples of tags come that it may not know, it is asked about these."""
+        self.deliver()
+        self._fan_out.add_follower(follower, tags, text=text)
+
+    def follow_all(self, follower: Follower) -> None:
+        """Offer it all that is published from now on, instead of what it follows."""
+        self.deliver()
+        self._fan_out.add_to_all(follower)
 
     def unfollow(self, member: Member) -> None:
         self._fan_out.remove(member)

@@ -2,6 +2,8 @@
 
 Owns a task for each subscription and one that sends heartbeats; all are cancelled and awaited before `run` returns. A client that does not read blocks its own
 tasks only: what waits for it is bounded in `Subscription`, and a backfill that it does not take within STALLED_S ends the connection.
+
+Backfills take turns with their frames, in the order in which they have one ready: whatever else is to be sent waits for one of them at most.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from functools import partial
 
 import orjson
@@ -20,15 +23,17 @@ from historian.query.times import parse_time
 from historian.schema.catalogue import Catalogue, Tag
 from historian.schema.connection import Pool
 from historian.schema.cursors import Position, check_name
-from historian.schema.errors import BadInput, Conflict, HistorianError
+from historian.schema.errors import BadInput, Busy, Conflict, HistorianError
 from historian.stream import messages
 from historian.stream.durable import DurableRequest, DurableSubscription
-from historian.stream.encoder import Compression, EventEncoder
+from historian.stream.encoder import Compression, EventEncoder, error_message
 from historian.stream.frames import ARROW, JSON
 from historian.stream.hub import Hub
+from historian.stream.joining import STALLED_S
+from historian.stream.limits import ControlRate, Limits, TagBudget
 from historian.stream.messages import BadMessage
 from historian.stream.outlet import Outlet
-from historian.stream.subscription import STALLED_S, Data, Request, Subscription
+from historian.stream.subscription import Data, Refused, Request, Subscription
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -52,6 +57,8 @@ class Session:
         queue_bytes: int,
         heartbeat_s: float,
         client: str | None = None,
+        limits: Limits | None = None,
+        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
         self._ws = ws
         self._client = client
@@ -67,6 +74,11 @@ class Session:
         self._subscriptions: dict[int, Subscription | DurableSubscription] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._faults = 0
+        self._limits = limits or Limits()
+        self._budget = TagBudget(self._limits.tags)
+        self._rate = ControlRate(self._limits.controls_s)
+        self._turn = turn
+        self._backfilling = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve the connection until either side closes it."""
@@ -99,21 +111,22 @@ class Session:
         else:
             await self._ws.send_bytes(message)
 
-    async def _fault(self, error: HistorianError, subscription: int | None = None) -> None:
-        document = error.document()
-        if subscription is None and isinstance(error, BadMessage):
-            subscription = error.subscription
-        if subscription is not None:
-            document["id"] = subscription
-        # the problem's type is a field of its own name: `type` says what message this is
-        document["problem"] = document.pop("type")
+    async def _fault(self, error: HistorianError, subscription: int | None = None, request: str | None = None) -> None:
+        if isinstance(error, BadMessage):
+            subscription = error.subscription if subscription is None else subscription
+            request = request or error.request
         self._faults += isinstance(error, BadInput)
-        await self._send(orjson.dumps({"type": "error", **document}).decode())
+        await self._send(error_message(error, subscription, request=request))
 
     async def _handle(self, text: str) -> None:
         try:
+            self._rate.count()
             message = messages.parse(text)
         except BadMessage as error:
+            await self._fault(error)
+            return
+        except Busy as error:
+            self._faults += 1
             await self._fault(error)
             return
         if isinstance(message, messages.Heartbeat):
@@ -127,6 +140,12 @@ class Session:
             if subscription is None:
                 raise BadMessage(f"there is no subscription {message.id} on this connection", message.id)
             match message:
+                case messages.Change():
+                    if isinstance(subscription, DurableSubscription):
+                        raise BadInput(
+                            f"subscription {message.id} is durable, and its cursor is of its tags: open another one, under another name"
+                        )
+                    subscription.change(message.add, message.remove)
                 case messages.Unsubscribe():
                     await self._unsubscribe(message.id)
                 case messages.Pause():
@@ -140,36 +159,54 @@ class Session:
                         raise BadInput(f"subscription {message.id} is not durable: there is nothing to acknowledge")
                     subscription.acknowledge(message.position)
         except HistorianError as error:
-            await self._fault(error, message.id)
+            await self._fault(error, message.id, message.type)
 
     async def _subscribe(self, message: messages.Subscribe) -> None:
         if message.id in self._subscriptions:
             raise Conflict(f"subscription {message.id} is open on this connection; unsubscribe it first, or take another id")
-        if len(self._subscriptions) >= messages.MAX_SUBSCRIPTIONS:
-            raise BadInput(f"at most {messages.MAX_SUBSCRIPTIONS} subscriptions a connection")
+        if len(self._subscriptions) >= self._limits.subscriptions:
+            raise BadInput(
+                f"{len(self._subscriptions)} subscriptions are open on this connection, and at most {self._limits.subscriptions} may be: "
+                "unsubscribe one, or ask for several tags in one"
+            )
         now_us = time.time_ns() // 1000
         start = None if message.from_ is None else parse_time(message.from_, now_us)
         end = None if message.to is None else parse_time(message.to, now_us)
         if start is not None and end is not None and end < start:
             raise BadInput(f"to ({message.to}) lies before from ({message.from_})")
+        place = self._hub.cursor
         tags = await self._catalogue.resolve(message.tags)
-        if len(tags) > messages.MAX_TAGS:
-            raise BadInput(f"these wildcards match {len(tags)} tags; at most {messages.MAX_TAGS} a subscription")
-        tags += await calculated(self._catalogue, message.expressions)
+        self._budget.check(len(tags), len(tags))
         if message.durable is not None:
             self._begin(message.id, self._durable(message, check_name(message.durable), tuple(tags), start, now_us))
             return
+        pens = await calculated(self._catalogue, message.expressions)
         subscription = Subscription(
-            Request(tuple(tags), start, end, message.mode, message.points, message.cursor),
+            Request(
+                (*tags, *pens),
+                start,
+                end,
+                message.mode,
+                message.points,
+                message.cursor,
+                names=tuple(message.tags),
+                place=place,
+                order=message.order,
+                max_rate=message.max_rate,
+            ),
+            catalogue=self._catalogue,
             hub=self._hub,
             sweep=self._sweep,
             pool=self._pool,
             now_us=now_us,
             queue_bytes=self._queue_bytes,
+            turn=self._turn,
+            budget=self._budget,
         )
         self._begin(message.id, subscription)
 
     def _begin(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
+        self._budget.take(subscription.tag_count)
         self._subscriptions[subscription_id] = subscription
         self._tasks[subscription_id] = asyncio.create_task(self._pump(subscription_id, subscription))
 
@@ -186,14 +223,17 @@ class Session:
             pool=self._pool,
             catalogue=self._catalogue,
             now_us=now_us,
+            budget=self._budget,
+            turn=self._turn,
             on_acknowledged=acknowledged,
         )
 
     async def _unsubscribe(self, subscription_id: int) -> None:
-        del self._subscriptions[subscription_id]
+        subscription = self._subscriptions.pop(subscription_id)
         task = self._tasks.pop(subscription_id)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        self._budget.give_back(subscription.tag_count)
 
     async def _pump(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
         encoder = EventEncoder(subscription_id, binary=self._binary, compression=self._compression)
@@ -202,8 +242,13 @@ class Session:
         try:
             async with aclosing(subscription.events()) as events:
                 async for event in events:
+                    if isinstance(event, Refused):
+                        self._faults += isinstance(event.error, BadInput)
                     try:
-                        async with asyncio.timeout(STALLED_S if isinstance(event, Data) and event.backfill else None):
+                        if isinstance(event, Data) and event.backfill:
+                            async with self._backfilling, asyncio.timeout(STALLED_S):
+                                await self._send(encoder.encode(event))
+                        else:
                             await self._send(encoder.encode(event))
                     except TimeoutError:
                         await self._abort("the backfill was not read")
@@ -221,6 +266,7 @@ class Session:
         if self._subscriptions.get(subscription_id) is subscription:
             del self._subscriptions[subscription_id]
             del self._tasks[subscription_id]
+            self._budget.give_back(subscription.tag_count)
 
     def _write_through(self, encoder: EventEncoder, data: Data) -> bool:
         """Write a frame, if the client takes what comes. Called amid a publication, which goes on whatever happens here."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from proxy import Proxy
 
-from historian.client import AsyncClient, Batch, Gap, Live, Lost, Opened, Stream
+from historian.client import Added, AsyncClient, Batch, Changed, Gap, Live, Lost, Opened, Refused, Stream
 from historian.schema.errors import BadInput, Unavailable, UnknownTag
 from historian.server.run import Server, serving
 from historian.settings import Settings
@@ -75,7 +75,8 @@ async def test_history_and_then_every_sample_once(client: AsyncClient) -> None:
             await client.write(rows("s/x", 1000 + n * 10, 10))
         got += await take(stream, 50)
         assert numbers(got) == list(range(1050))
-        assert got[0].schema.names == ["tag", "ts", "value", "quality", "tag_id"]
+        # a wildcard may come to match a text tag
+        assert got[0].schema.names == ["tag", "ts", "value", "quality", "text", "tag_id"]
         assert set(got[-1].column("tag").to_pylist()) == {"s/x"}
         assert list(stream.gaps) == []
 
@@ -277,3 +278,62 @@ async def test_closing_ends_an_iteration_that_waits(client: AsyncClient) -> None
     await stream.aclose()
     async with asyncio.timeout(5):
         assert await waiting == []
+
+
+async def test_tags_that_are_made_later_come_with_their_names(client: AsyncClient) -> None:
+    await client.write(rows("later/a", 0, 1))
+    async with client.stream("later/#", from_=US) as stream:
+        await until(stream, lambda event: isinstance(event, Live))
+        await client.write(rows("later/b", 1, 1))
+        *_, added, batch = await until(stream, lambda event: isinstance(event, Batch))
+        assert isinstance(added, Added)
+        assert [tag.path for tag in added.tags] == ["later/b"]
+        assert batch.samples.column("tag").to_pylist() == ["later/b"]
+        assert [tag.path for tag in stream.tags] == ["later/a", "later/b"]
+
+
+async def test_tags_are_added_and_removed_on_an_open_stream(client: AsyncClient) -> None:
+    await client.write(rows("ch/a", 0, 1))
+    await client.write(rows("ch/b", 1, 1))
+    async with client.stream("ch/a", from_=US, order="newest", max_rate=100) as stream:
+        await until(stream, lambda event: isinstance(event, Live))
+        await stream.change(add=["ch/b"], remove=["ch/a"])
+        changed, batch, _ = await until(stream, lambda event: isinstance(event, Live))
+        assert isinstance(changed, Changed)
+        assert ([tag.path for tag in changed.added], [tag.path for tag in changed.removed]) == (["ch/b"], ["ch/a"])
+        assert (numbers([batch.samples]), batch.backfill) == ([1], True)
+        assert [tag.path for tag in stream.tags] == ["ch/b"]
+        await stream.change(add=["ch/none"])
+        (refused,) = await until(stream, lambda event: isinstance(event, Refused))
+        assert isinstance(refused.error, UnknownTag)
+        await client.write(rows("ch/a", 10, 1))
+        await client.write(rows("ch/b", 11, 1))
+        assert numbers(await take(stream, 1)) == [11]
+        # who takes batches alone is told too, and goes on
+        await stream.change(remove=["ch/a"])
+        with pytest.raises(BadInput, match="not asked for"):
+            await anext(stream)
+        await client.write(rows("ch/b", 12, 1))
+        assert numbers(await take(stream, 1)) == [12]
+
+
+async def test_changes_outlive_a_lost_connection(proxy: Proxy, client: AsyncClient) -> None:
+    """One that was made, and one of which the last connection has not seen the end."""
+    for n, name in enumerate(("lc/a", "lc/b", "lc/c")):
+        await client.write(rows(name, n, 1))
+    async with AsyncClient(proxy.url) as far, far.stream("lc/a", from_=US) as stream:
+        await until(stream, lambda event: isinstance(event, Live))
+        await stream.change(add=["lc/b"])
+        await until(stream, lambda event: isinstance(event, Live))
+        await stream.change(add=["lc/c"], remove=["lc/a"])
+        proxy.cut()
+        got = await until(stream, lambda event: isinstance(event, Lost))
+        got += await until(stream, lambda event: isinstance(event, Changed) or (isinstance(event, Opened) and event.resumed is False))
+        got += await until(stream, lambda event: isinstance(event, Live))
+        await client.write(rows("lc/a", 10, 1))
+        await client.write(rows("lc/c", 11, 1))
+        got += await until(stream, lambda event: isinstance(event, Batch) and not event.backfill)
+        found = numbers([event.samples for event in got if isinstance(event, Batch)])
+        # the history of lc/c, perhaps twice; of the others nothing anew
+        assert set(found) == {2, 11}
+        assert sorted(tag.path for tag in stream.tags) == ["lc/b", "lc/c"]

@@ -25,6 +25,8 @@ PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encodi
 CLIENT = [
     {"type": "subscribe", "id": 7, "tags": ["a/#"], "from": "-1h", "mode": "m4", "points": 500},
     {"type": "subscribe", "id": 0, "tags": [], "expressions": ["p: a/b * 2"], "from": None, "to": TS, "cursor": 5},
+    {"type": "subscribe", "id": 1, "tags": ["a/+"], "order": "newest", "max_rate": 0.5},
+    {"type": "change", "id": 7, "add": ["a/b", "c/#"], "remove": ["a/#"]},
     {"type": "unsubscribe", "id": 7},
     {"type": "pause", "id": 7},
     {"type": "resume", "id": 7},
@@ -38,6 +40,8 @@ WRONG = [
     {"type": "subscribe", "id": 1, "tags": "a"},
     {"type": "subscribe", "id": 1, "tags": ["a"], "mode": "avg"},
     {"type": "subscribe", "id": 1, "tags": ["a"], "more": 1},
+    {"type": "subscribe", "id": 1, "tags": ["a"], "max_rate": 0},
+    {"type": "change", "id": 1, "tags": ["a"]},
     {"type": "credit", "id": 7, "n": 0},
     {"type": "acknowledge", "id": 7},
     {"type": "pause"},
@@ -129,6 +133,12 @@ async def test_what_the_server_says_on_a_stream(server: Server, http: aiohttp.Cl
         await ws.send_json({"type": "subscribe", "id": 5, "tags": ["a/b"], "durable": "d"})
         await ws.send_json({"type": "acknowledge", "id": 5, "position": (await until("position"))["position"]})
         await until("acknowledged")
+        await write(3, "a/made/later")
+        await until("tags")
+        await ws.send_json({"type": "change", "id": 2, "remove": ["a/b"]})
+        await until("changed")
+        await ws.send_json({"type": "change", "id": 2, "remove": ["a/b"]})
+        assert (await until("error"))["request"] == "change"
         await ws.send_json({"type": "nonsense"})
         await until("error")
         await ws.send_json({"type": "heartbeat"})

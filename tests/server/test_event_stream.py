@@ -98,8 +98,10 @@ async def test_a_span_ends_and_silence_is_filled(database: str, http: aiohttp.Cl
         assert [name for name, _ in found] == ["subscribed", "data", "data"]
         assert found[-1][1]["last"]
         async with http.get(f"{server.url}/v1/stream", params={"tag": "e/a"}, headers=ACCEPT) as answer:
-            names, _, _ = await until(answer, ":")
-            assert names == ["subscribed", "live", ":"]
+            # on a slow machine one comes while it is being opened
+            names, _, _ = await until(answer, "live")
+            assert [name for name in names if name != ":"] == ["subscribed", "live"]
+            await until(answer, ":")
 
 
 async def test_what_is_wrong_is_answered_before_the_stream(server: Server, http: aiohttp.ClientSession) -> None:

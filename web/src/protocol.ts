@@ -62,10 +62,15 @@ export class ProtocolError extends Error {}
 
 export type ServerMessage =
   | { type: 'subscribed'; id: number; tags: Tag[]; resumed?: boolean }
+  /** tags that a wildcard matches have been made: their samples follow */
+  | { type: 'tags'; id: number; tags: Tag[] }
+  /** a change has begun: the history of these tags follows, and `live` behind it */
+  | { type: 'changed'; id: number; tags: Tag[]; removed: number[] }
   | { type: 'live'; id: number; cursor: number }
   | { type: 'gap'; id: number; from: string; to: string; reason: string; range?: string }
   | { type: 'heartbeat' }
-  | { type: 'error'; id?: number; problem: string; title: string; status: number; detail: string };
+  /** `request`: the type of the message at fault; without it, and with an id, the subscription has ended */
+  | { type: 'error'; id?: number; request?: string; problem: string; title: string; status: number; detail: string };
 
 export interface SubscribeMessage {
   type: 'subscribe';
@@ -258,7 +263,7 @@ export function parseMessage(text: string): ServerMessage | null {
   } catch {
     throw new ProtocolError('a control message that is no JSON');
   }
-  const known = ['subscribed', 'live', 'gap', 'heartbeat', 'error'];
+  const known = ['subscribed', 'tags', 'changed', 'live', 'gap', 'heartbeat', 'error'];
   return known.includes(String(message?.type)) ? (message as ServerMessage) : null;
 }
 

@@ -232,6 +232,9 @@ export class Stream {
         subscription.cursor = 0;
         subscription.wanted.onRestart();
       }
+    } else if (message.type === 'tags' || message.type === 'changed') {
+      // of a pen, which is one path for its life, there are none
+      return;
     } else if (message.type === 'live') {
       if (message.cursor > 0) subscription.cursor = message.cursor;
       subscription.live = true;

@@ -112,6 +112,7 @@ test('several batches become one set of columns, null values NaN, texts kept', (
 describe('control messages', () => {
   test('a known one is read, an unknown one passed over, a broken one refused', () => {
     expect(parseMessage('{"type":"live","id":3,"cursor":9}')).toEqual({ type: 'live', id: 3, cursor: 9 });
+    expect(parseMessage('{"type":"changed","id":3,"tags":[],"removed":[4]}')).toEqual({ type: 'changed', id: 3, tags: [], removed: [4] });
     expect(parseMessage('{"type":"news"}')).toBeNull();
     expect(parseMessage('null')).toBeNull();
     expect(() => parseMessage('{')).toThrow(ProtocolError);
