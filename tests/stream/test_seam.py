@@ -32,7 +32,7 @@ from historian.stream.subscription import FOREVER
 WRITERS = 4
 RATE = 20_000
 VIEWERS = 50
-SECONDS = float(os.environ.get("SEAM_SECONDS", "60"))
+SECONDS = float(os.environ.get("SEAM_SECONDS", "40"))
 GROUPS = 20
 TAGS_A_GROUP = 10
 SENTINEL = "seam/end"
