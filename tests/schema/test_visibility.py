@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from historian.schema.connection import Pool, connect
+from historian.schema.errors import BadInput
 from historian.schema.visibility import VisibilitySnapshot
 
 _SEEN = "SELECT pg_visible_in_snapshot(x::text::xid8, $1::text::pg_snapshot) FROM generate_series($2::int8, $3::int8) AS x ORDER BY x"
 
 
-@given(st.integers(0, 2**62), st.sets(st.integers(0, 50)), st.integers(0, 60))
+@given(st.integers(1, 2**62), st.sets(st.integers(0, 50)), st.integers(0, 60))
 def test_a_snapshot_is_read_from_its_text(xmin: int, in_progress: set[int], width: int) -> None:
     running = {xmin + n for n in in_progress if n < width}
     text = f"{xmin}:{xmin + width}:{','.join(map(str, sorted(running)))}"
@@ -19,6 +21,12 @@ def test_a_snapshot_is_read_from_its_text(xmin: int, in_progress: set[int], widt
     assert (snapshot.xmin, snapshot.xmax, snapshot.in_progress) == (xmin, xmin + width, frozenset(running))
     for xid in range(max(0, xmin - 3), xmin + width + 3):
         assert snapshot.sees(xid) == (xid < xmin + width and xid not in running)
+
+
+@pytest.mark.parametrize("text", ["", "1:2", "0:0:", "5:4:", "5:9:4", "5:9:9", "5:9:7,6", "5:9:6,6", f"1:{2**63}:", "1:2:;", "a:b:"])
+def test_what_is_no_snapshot_is_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        VisibilitySnapshot.parse(text)
 
 
 async def test_it_sees_what_is_committed_and_not_what_runs(database: str, pool: Pool) -> None:
