@@ -618,13 +618,18 @@ class Subscription:
                 raise BadInput(
                     "this subscription has no text column, which text tags and wildcards need: subscribe to these under another id"
                 )
+            # what has come is of the tags as they were, and none of them may be taken for one that is added
+            self._hub.deliver()
+            while len(self._main.strangers()):
+                await self._recognise(self._main)
+                self._hub.deliver()
+            # from here on nothing is waited for, so that nothing comes between
             kept = Wanted(wanted.names, wanted.tags.values(), None, None)
             gone = kept.remove(remove, new)
-            added = tuple(tag for tag in found if tag.tag_id not in kept.tags)
+            # one that the names kept ask for, and that has no samples yet, comes by them
+            added = tuple(tag for tag in found if not kept.has(tag))
             self._budget.check(len(kept.tags) + len(added), len(added) - len(gone))
             part = Part(Wanted(add, added, self._request.start, self._request.end, beside=kept))
-            # from here on nothing is waited for, so that nothing comes between; what has come is the old tags'
-            self._hub.deliver()
             born = self._take_since(part, place)
         except HistorianError as error:
             return Refused(error)
