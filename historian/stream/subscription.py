@@ -636,11 +636,13 @@ class Subscription:
         self._budget.give_back(len(wanted.remove(remove, new)))
         self._budget.take(len(added))
         self._main.forget(np.array(gone, np.int32))
+        # of those that the client was not told of it is not told that they are gone
+        untold = {tag.tag_id for tag in self._born}
         self._born = [tag for tag in self._born if tag.tag_id in wanted.tags]
         self._joining = Joining(part, self._history_of_added(part, added), self._woken.set)
         self._follow()
         self._take_born(born)
-        return Changed(added, tuple(gone))
+        return Changed(added, tuple(tag_id for tag_id in gone if tag_id not in untold))
 
     async def _history_of_added(self, part: Part, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
         async with aclosing(self._history(part, tags, prepare=False)) as frames:
