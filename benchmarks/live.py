@@ -313,7 +313,7 @@ async def measure(dsn: str, part: str, seconds: float, most: int, idle_count: in
             )
             conn.execute("INSERT INTO historian.snapshot (tag_id) SELECT tag_id FROM historian.tag ON CONFLICT DO NOTHING")
         names = [f"bench/t{n + 1}" for n in range(len(tags))]
-        async with server_process(made, HISTORIAN_MAX_STREAMS="100000") as ours:
+        async with server_process(made, HISTORIAN_MAX_STREAMS="100000", HISTORIAN_MAX_STREAMS_ADDRESS="100000") as ours:
             theirs = Child(live_json.run, dict(zip(tags.tolist(), names, strict=True)))
             writer = Child(live_writer.run, tags)
             with _children(PROCESSES) as crowd:

@@ -57,6 +57,10 @@ def translate(error: BaseException) -> HistorianError | None:
     return None
 
 
+#: s until a statement that the server was asked to cancel has ended
+_CANCELLED_S = 5.0
+
+
 def _told_to_end(error: BaseException) -> bool:
     """Whether the server had said goodbye when we asked it something, and the end of the connection had not come yet. asyncpg takes that for a fault of its own, and what
     the transaction and the pool undo after it for others."""
@@ -122,6 +126,19 @@ async def _leave_as_it_is(conn: Connection) -> None:
     """Nothing to undo."""
 
 
+class _Cancelling(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that is closed where a statement that was cancelled does not end.
+
+    Where the answer of the statement arrives in the same turn of the event loop, asyncpg (0.32) waits for ever, and so does whoever gives the connection back.
+    """
+
+    async def _cancel(self, *waiters: asyncio.Future[None]) -> None:
+        async with asyncio.timeout(_CANCELLED_S) as limit:
+            await super()._cancel(*waiters)
+        if limit.expired() and not self.is_closed():
+            self.terminate()
+
+
 async def open_pool(
     dsn: str,
     *,
@@ -143,6 +160,7 @@ async def open_pool(
             dsn,
             min_size=min_size,
             max_size=size,
+            connection_class=_Cancelling,
             init=_prepare if receive_buffer is None else _bounded(receive_buffer),
             reset=_leave_as_it_is if stateless else None,
             server_settings=settings,

@@ -618,24 +618,31 @@ class Subscription:
                 raise BadInput(
                     "this subscription has no text column, which text tags and wildcards need: subscribe to these under another id"
                 )
+            # what has come is of the tags as they were, and none of them may be taken for one that is added
+            self._hub.deliver()
+            while len(self._main.strangers()):
+                await self._recognise(self._main)
+                self._hub.deliver()
+            # from here on nothing is waited for, so that nothing comes between
             kept = Wanted(wanted.names, wanted.tags.values(), None, None)
             gone = kept.remove(remove, new)
-            added = tuple(tag for tag in found if tag.tag_id not in kept.tags)
+            # one that the names kept ask for, and that has no samples yet, comes by them
+            added = tuple(tag for tag in found if not kept.has(tag))
             self._budget.check(len(kept.tags) + len(added), len(added) - len(gone))
             part = Part(Wanted(add, added, self._request.start, self._request.end, beside=kept))
-            # from here on nothing is waited for, so that nothing comes between; what has come is the old tags'
-            self._hub.deliver()
             born = self._take_since(part, place)
         except HistorianError as error:
             return Refused(error)
         self._budget.give_back(len(wanted.remove(remove, new)))
         self._budget.take(len(added))
         self._main.forget(np.array(gone, np.int32))
+        # of those that the client was not told of it is not told that they are gone
+        untold = {tag.tag_id for tag in self._born}
         self._born = [tag for tag in self._born if tag.tag_id in wanted.tags]
         self._joining = Joining(part, self._history_of_added(part, added), self._woken.set)
         self._follow()
         self._take_born(born)
-        return Changed(added, tuple(gone))
+        return Changed(added, tuple(tag_id for tag_id in gone if tag_id not in untold))
 
     async def _history_of_added(self, part: Part, tags: Sequence[Tag]) -> AsyncGenerator[Samples, None]:
         async with aclosing(self._history(part, tags, prepare=False)) as frames:

@@ -127,9 +127,10 @@ class Wanted:
         self._index()
 
     def _asks_for(self, tag: Tag) -> bool:
-        return self.names_path(tag.path) and not (self._beside is not None and self._beside._has(tag))
+        return self.names_path(tag.path) and not (self._beside is not None and self._beside.has(tag))
 
-    def _has(self, tag: Tag) -> bool:
+    def has(self, tag: Tag) -> bool:
+        """Whether it is one of these, or will be when samples of it come."""
         return tag.tag_id in self.tags or self.names_path(tag.path)
 
     def _set(self, tag_id: int, what: int) -> None:
