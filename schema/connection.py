@@ -133,6 +133,7 @@ class _Cancelling(asyncpg.Connection):  # type: ignore[misc]
     """
 
     async def _cancel(self, *waiters: asyncio.Future[None]) -> None:
+        # of the cancellation that ends the wait asyncpg makes a silent end
         async with asyncio.timeout(_CANCELLED_S) as limit:
             await super()._cancel(*waiters)
         if limit.expired() and not self.is_closed():
