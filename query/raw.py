@@ -36,6 +36,10 @@ _FIRST_BYTES = 32 << 10
 # chunks that wait between the connection and who takes them
 _WAITING = 2
 
+# A COPY that is nearly over when nobody wants more of it ends by itself: so much is taken and thrown away. Where it is cancelled in its very last moment, asyncpg (0.32)
+# waits for ever for the end that it has seen already.
+_LEFTOVER_BYTES = 256 << 10
+
 # a server that is still looking for the next rows of a query that nobody wants is given so long to find them
 _PATIENCE_S = 0.5
 
@@ -130,15 +134,20 @@ async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGener
     arrived: asyncio.Queue[Rows | None] = asyncio.Queue()
     room = asyncio.Semaphore(_WAITING)
     abandoned = False
+    leftover = 0
 
     async def take(data: bytes) -> None:
+        nonlocal leftover
+        if not abandoned:
+            for rows in decoder.feed(data):
+                await room.acquire()
+                if abandoned:
+                    break
+                arrived.put_nowait(rows)
         if abandoned:
-            raise _Abandoned
-        for rows in decoder.feed(data):
-            await room.acquire()
-            if abandoned:
+            leftover += len(data)
+            if leftover > _LEFTOVER_BYTES:
                 raise _Abandoned
-            arrived.put_nowait(rows)
 
     copying = asyncio.create_task(conn.copy_from_query(sql, output=take, format="binary"))
     copying.add_done_callback(lambda _: arrived.put_nowait(None))

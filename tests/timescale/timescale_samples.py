@@ -94,8 +94,10 @@ def convert(conn: Conn, chunk: str, *, again: bool = False) -> None:
 
 
 def refresh(conn: Conn, start: str | None = None, end: str | None = None) -> None:
-    """All levels of rollups, the finest first; between two times, or all that there is."""
+    """All levels of rollups that this version of the schema has, the finest first; between two times, or all that there is."""
     for level in LEVELS:
+        if conn.execute("SELECT to_regclass(%s) IS NULL", (f"historian.rollup_{level}",)).fetchone() == (True,):
+            continue
         conn.execute(
             "CALL refresh_continuous_aggregate(%s::regclass, %s::timestamptz, %s::timestamptz)", (f"historian.rollup_{level}", start, end)
         )
