@@ -133,18 +133,18 @@ async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGener
     """What a COPY of this query brings, decoded. asyncpg hands its output to a callback: that runs in a task, and waits where nobody takes its chunks."""
     arrived: asyncio.Queue[Rows | None] = asyncio.Queue()
     room = asyncio.Semaphore(_WAITING)
-    abandoned = False
+    abandoned = asyncio.Event()
     leftover = 0
 
     async def take(data: bytes) -> None:
         nonlocal leftover
-        if not abandoned:
+        if not abandoned.is_set():
             for rows in decoder.feed(data):
                 await room.acquire()
-                if abandoned:
+                if abandoned.is_set():
                     break
                 arrived.put_nowait(rows)
-        if abandoned:
+        if abandoned.is_set():
             leftover += len(data)
             if leftover > _LEFTOVER_BYTES:
                 raise _Abandoned
@@ -160,7 +160,7 @@ async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGener
         if len(rows):
             yield rows
     finally:
-        abandoned = True
+        abandoned.set()
         room.release()
         await _whatever_happens(_end(copying))
 
