@@ -40,7 +40,7 @@ from historian.schema.decimals import DecimalForm
 from historian.schema.errors import Conflict, HistorianError, UnknownTag
 from historian.schema.ledger import Batch, Notice, Receipt
 from historian.schema.partitions import Partitions
-from historian.schema.samples import Bools, Int32s, Int64s, Samples, concat
+from historian.schema.samples import Bools, Int32s, Int64s, Samples, concat, last_writes
 
 log = logging.getLogger(__name__)
 
@@ -494,10 +494,7 @@ def newest_of_each(parts: Sequence[Samples]) -> Samples:
         order = np.argsort((tag_id - low).astype(np.uint16), kind="stable")
         if _ascending(tag_id[order], ts[order]):
             return samples.take(order)
-    order = np.lexsort((ts, tag_id))  # stable: rows with the same key stay in the order in which they came
-    tag_id, ts = tag_id[order], ts[order]
-    is_last = np.append((tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]), True)
-    return samples.take(order[is_last])
+    return samples.take(last_writes(tag_id, ts))
 
 
 def _ascending(tag_id: Int32s, ts: Int64s) -> bool:

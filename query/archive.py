@@ -23,7 +23,7 @@ from historian.schema.archive import Opened, Part, Store
 from historian.schema.connection import Connection
 from historian.schema.copy_binary import MAX_ROWS
 from historian.schema.errors import ArchiveFault, Unavailable
-from historian.schema.samples import Int32s, Int64s, Samples, concat
+from historian.schema.samples import Int32s, Int64s, Samples, concat, last_writes
 from historian.schema.stored import Form, Stored, concat_stored
 
 #: rows that are read from the archive at a time: 40 MB; single tags that have more are read in stretches of time
@@ -162,7 +162,7 @@ async def _merged(live: AsyncGenerator[Samples, None], archived: AsyncGenerator[
         # up to where both are known
         until = min((int(some.tag_id[-1]), int(some.ts[-1])) for some in (mine, other))
         n, m = up_to(mine, *until), up_to(other, *until)
-        for part in _cut(joined(other.slice(0, m), mine.slice(0, n))):
+        for part in joined(other.slice(0, m), mine.slice(0, n)).pieces(MAX_ROWS):
             yield part
         mine = mine.slice(n, len(mine)) if n < len(mine) else await anext(live, None)
         other = other.slice(m, len(other)) if m < len(other) else await _samples(archived)
@@ -190,20 +190,7 @@ def joined(older: Samples, newer: Samples) -> Samples:
     if not len(older) or not len(newer):
         return newer if len(newer) else older
     both = concat([older, newer])
-    return both.take(_in_order(both.tag_id, both.ts))
-
-
-def _in_order(tag_id: Int32s, ts: Int64s) -> npt.NDArray[np.intp]:
-    """Positions by (tag_id, ts); of rows with the same the last one."""
-    order = np.lexsort((ts, tag_id))
-    tag_id, ts = tag_id[order], ts[order]
-    last: npt.NDArray[np.intp] = order[np.append((tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]), True)]
-    return last
-
-
-def _cut(samples: Samples) -> Iterator[Samples]:
-    for start in range(0, len(samples), MAX_ROWS):
-        yield samples.slice(start, min(start + MAX_ROWS, len(samples)))
+    return both.take(last_writes(both.tag_id, both.ts))
 
 
 async def _read(store: Store, parts: Sequence[Part], tag_ids: Int32s, start: int, end: int) -> AsyncGenerator[Stored, None]:
@@ -279,4 +266,4 @@ def _rows(opened: Sequence[Opened], parts: Sequence[Part], tag_ids: Int32s, star
     if len(found) < 2:
         return found[0] if found else Stored.empty(opened[0].form if opened else "number")
     both = concat_stored(found)
-    return both.take(_in_order(both.tag_id, both.ts))
+    return both.take(last_writes(both.tag_id, both.ts))

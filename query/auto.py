@@ -127,8 +127,8 @@ async def read_auto(conn: Connection, query: RangeQuery, tags: Sequence[Tag]) ->
     for n in range(0, len(tags), together):
         drawing = _Drawing(conn, query, columns, tags[n : n + together])
         samples = await drawing.draw(stale)
-        for lo in range(0, len(samples), MAX_ROWS):
-            yield samples.slice(lo, min(lo + MAX_ROWS, len(samples)))
+        for piece in samples.pieces(MAX_ROWS):
+            yield piece
 
 
 async def _drawn(conn: Connection, tags: Sequence[Tag], query: RangeQuery, lo: int, hi: int) -> AsyncGenerator[Samples, None]:
@@ -146,8 +146,8 @@ async def _drawn(conn: Connection, tags: Sequence[Tag], query: RangeQuery, lo: i
             if len(kept):
                 yield kept
     kept = concat([reducer.feed(left), reducer.finish()])
-    for at in range(0, len(kept), MAX_ROWS):
-        yield kept.slice(at, min(at + MAX_ROWS, len(kept)))
+    for piece in kept.pieces(MAX_ROWS):
+        yield piece
 
 
 async def _left(conn: Connection, grouped: Sequence[tuple[list[Tag], Pieces]], lo: int, hi: int) -> Samples:

@@ -61,7 +61,7 @@ def is_held(tag: Tag) -> bool:
 async def read_last(conn: Connection, query: RangeQuery) -> AsyncGenerator[Samples, None]:
     """The newest sample of each tag in [start, end), of any quality."""
     for tags in _by_kind(query.tags):
-        for part in _cut(await newest_samples(conn, tags, query.start, query.end)):
+        for part in (await newest_samples(conn, tags, query.start, query.end)).pieces(MAX_ROWS):
             yield part
 
 
@@ -114,7 +114,7 @@ async def read_instants(conn: Connection, query: RangeQuery) -> AsyncGenerator[S
         size = max(_GROUP_VALUES // len(instants), 1)
         for start in range(0, len(tags), size):
             group = tags[start : start + size]
-            for part in _cut(values_at(group, instants, await neighbours_of(conn, group, instants))):
+            for part in values_at(group, instants, await neighbours_of(conn, group, instants)).pieces(MAX_ROWS):
                 yield part
 
 
@@ -143,9 +143,9 @@ async def read_bounded(conn: Connection, query: RangeQuery) -> AsyncGenerator[Sa
                 if due:
                     chunk = _ordered(concat([waiting.slice(0, due), chunk]))
                     waiting = waiting.slice(due, len(waiting))
-                for part in _cut(chunk):
+                for part in chunk.pieces(MAX_ROWS):
                     yield part
-        for part in _cut(waiting):
+        for part in waiting.pieces(MAX_ROWS):
             yield part
 
 
@@ -289,8 +289,3 @@ def _ordered(samples: Samples) -> Samples:
     once = np.ones(len(order), np.bool_)
     once[1:] = (tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1])
     return samples.take(order[once])
-
-
-def _cut(samples: Samples) -> Iterator[Samples]:
-    for start in range(0, len(samples), MAX_ROWS):
-        yield samples.slice(start, min(start + MAX_ROWS, len(samples)))

@@ -5,7 +5,7 @@ Each family of modes has a module of its own, which reads through historian.quer
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -162,13 +162,8 @@ async def _collected(chunks: AsyncGenerator[Samples, None]) -> AsyncGenerator[Sa
                 collected.append(chunk)
                 rows += len(chunk)
             if rows >= _FULL_ROWS:
-                for part in _cut(concat(collected)):
+                for part in concat(collected).pieces(MAX_ROWS):
                     yield part
                 collected, rows = [], 0
-    for part in _cut(concat(collected)):
+    for part in concat(collected).pieces(MAX_ROWS):
         yield part
-
-
-def _cut(samples: Samples) -> Iterator[Samples]:
-    for start in range(0, len(samples), MAX_ROWS):
-        yield samples.slice(start, min(start + MAX_ROWS, len(samples)))

@@ -298,8 +298,7 @@ class TextDecoder:
         # a text of many MB is not searched again with every piece
         self._step = min(2 * self._step, _CHUNK_BYTES)
         self._decode_at = self._step + 2 * len(self._buffer)
-        for start in range(0, len(samples), MAX_ROWS):
-            yield samples.slice(start, min(start + MAX_ROWS, len(samples)))
+        yield from samples.pieces(MAX_ROWS)
 
     def finish(self) -> Samples:
         """The last rows. Raises HistorianError if the stream is damaged or has not come to its end."""

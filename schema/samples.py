@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,11 @@ class Samples:
         text = self.text.slice(start, stop - start) if self.text is not None else None
         return Samples(self.tag_id[start:stop], self.ts[start:stop], self.value[start:stop], self.quality[start:stop], text)
 
+    def pieces(self, rows: int) -> Iterator[Samples]:
+        """All rows in their order, at most so many at a time, without a copy."""
+        for start in range(0, len(self), rows):
+            yield self.slice(start, min(start + rows, len(self)))
+
     def text_or_nulls(self) -> pa.Array:
         """The text column, all null if there is none."""
         return self.text if self.text is not None else pa.nulls(len(self), pa.string())
@@ -138,6 +143,15 @@ def concat(parts: Sequence[Samples]) -> Samples:
         np.concatenate([p.quality for p in parts]),
         text,
     )
+
+
+def last_writes(tag_id: Int32s, ts: Int64s) -> npt.NDArray[np.intp]:
+    """Positions of rows by (tag_id, ts); of those with the same the one that comes last."""
+    # stable: rows with the same key stay in the order in which they came
+    order = np.lexsort((ts, tag_id))
+    tag_id, ts = tag_id[order], ts[order]
+    last: npt.NDArray[np.intp] = order[np.append((tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]), True)[: len(order)]]
+    return last
 
 
 def arrow_schema(tags: Sequence[Tag], *, text: bool | None = None) -> pa.Schema:

@@ -194,9 +194,9 @@ async def _encoded(services: Services, form: formats.Format, encoder: formats.En
     if form.slow:
         yield await asyncio.to_thread(encoder.write, samples)
         return
-    for start in range(0, len(samples), form.rows):
+    for piece in samples.pieces(form.rows):
         async with services.encoding:
-            data = encoder.write(samples.slice(start, min(start + form.rows, len(samples))))
+            data = encoder.write(piece)
             await asyncio.sleep(0)
         yield data
 

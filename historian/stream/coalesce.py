@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
-from historian.schema.samples import Samples, concat
+from historian.schema.samples import Samples, concat, last_writes
 
 
 def coalesce(parts: Sequence[Samples]) -> Samples:
@@ -16,12 +14,8 @@ def coalesce(parts: Sequence[Samples]) -> Samples:
     filled = [part for part in parts if len(part)]
     if _apart(filled):
         return rows
-    # stable: of the same (tag, ts) the last one stands last
-    order = np.lexsort((rows.ts, rows.tag_id))
-    tag_id, ts = rows.tag_id[order], rows.ts[order]
-    last = np.ones(len(rows), np.bool_)
-    last[:-1] = (tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1])
-    return rows if last.all() else rows.take(order[last])
+    last = last_writes(rows.tag_id, rows.ts)
+    return rows if len(last) == len(rows) else rows.take(last)
 
 
 def _apart(parts: Sequence[Samples]) -> bool:

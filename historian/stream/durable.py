@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 
@@ -25,11 +25,9 @@ from historian.schema.connection import Pool, translated
 from historian.schema.cursors import Cursor, Position
 from historian.schema.errors import BadInput, Unavailable
 from historian.schema.paths import is_wildcard
-from historian.schema.samples import Samples
 from historian.schema.visibility import VisibilitySnapshot
 from historian.stream.gate import Gate
 from historian.stream.hub import Entry, Hub
-from historian.stream.joining import STALLED_S, stalled
 from historian.stream.limits import TagBudget
 from historian.stream.slices import Slice, next_slice
 from historian.stream.subscription import FOREVER, MAX_FRAME_ROWS, Data, Event, Gap, Live, Subscribed, TagFilter
@@ -92,7 +90,7 @@ class DurableSubscription:
         self._news = asyncio.Event()
         self._tags = request.tags
         self._open = any(is_wildcard(pattern) for pattern in request.patterns)
-        self._filter = TagFilter(self._tags, None, None)
+        self._filter = TagFilter(self._tags)
         self._origin = ""
         #: what the client has been sent
         self._read: VisibilitySnapshot | None = None
@@ -211,18 +209,11 @@ class DurableSubscription:
                     if anything and self._tags:
                         async with aclosing(read_range(conn, RangeQuery(self._tags, start, FOREVER))) as chunks:
                             async for chunk in chunks:
-                                for samples in _frames(chunk):
-                                    await self._pass_in_time()
+                                for samples in chunk.pieces(MAX_FRAME_ROWS):
+                                    await self._gate.passed_in_time()
                                     yield Data(samples, 0, backfill=True)
         self._floor = seam
         yield self._reached(seam)
-
-    async def _pass_in_time(self) -> None:
-        try:
-            async with asyncio.timeout(STALLED_S):
-                await self._gate.passed()
-        except TimeoutError:
-            raise stalled() from None
 
     async def _follow(self, storing: asyncio.Task[None]) -> AsyncGenerator[Event | Reached, None]:
         live = False
@@ -249,7 +240,7 @@ class DurableSubscription:
             if self._tags is not known:
                 yield Subscribed(self._tags)
             for samples in part.samples:
-                for frame in _frames(samples):
+                for frame in samples.pieces(MAX_FRAME_ROWS):
                     await self._gate.passed()
                     yield Data(frame, 0, backfill=False)
             if part.samples:
@@ -298,7 +289,7 @@ class DurableSubscription:
         self._budget.check(len(tags), more)
         self._budget.take(more)
         self._tags = tuple(tags)
-        self._filter = TagFilter(self._tags, None, None)
+        self._filter = TagFilter(self._tags)
         return True
 
     # -- what the client has acknowledged
@@ -342,8 +333,3 @@ class DurableSubscription:
                     raise
             self._acknowledged, self._stored = acknowledged, (acknowledged, seen)
             return asked
-
-
-def _frames(samples: Samples) -> Iterable[Samples]:
-    for start in range(0, len(samples), MAX_FRAME_ROWS):
-        yield samples.slice(start, min(start + MAX_FRAME_ROWS, len(samples)))

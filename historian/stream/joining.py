@@ -5,17 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from historian.schema.errors import Unavailable
 from historian.schema.samples import Samples
+from historian.stream.gate import STALLED_S, stalled
 from historian.stream.part import Part
-
-#: a client that takes nothing of its backfill for so long holds a database snapshot for nothing
-STALLED_S = 60.0
-
-
-def stalled() -> Unavailable:
-    """What ends a backfill that is not taken."""
-    return Unavailable(f"paused or without credit for {STALLED_S:.0f} s in the middle of the backfill; subscribe again")
 
 
 class Joining:

@@ -28,8 +28,8 @@ from historian.stream import messages
 from historian.stream.durable import DurableRequest, DurableSubscription
 from historian.stream.encoder import Compression, EventEncoder, error_message
 from historian.stream.frames import ARROW, JSON
+from historian.stream.gate import STALLED_S
 from historian.stream.hub import Hub
-from historian.stream.joining import STALLED_S
 from historian.stream.limits import ControlRate, Limits, TagBudget
 from historian.stream.messages import BadMessage
 from historian.stream.outlet import Outlet

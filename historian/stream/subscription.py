@@ -36,8 +36,9 @@ from historian.schema.errors import BadInput, Busy, HistorianError, Unavailable
 from historian.schema.samples import Samples, concat
 from historian.stream.coalesce import coalesce
 from historian.stream.entry import Entry
+from historian.stream.gate import Gate
 from historian.stream.hub import Hub
-from historian.stream.joining import STALLED_S, Joining, stalled
+from historian.stream.joining import Joining
 from historian.stream.limits import TagBudget
 from historian.stream.missed import Missed
 from historian.stream.part import NOTHING, Part, Piece
@@ -145,22 +146,16 @@ class Request:
 
 
 class TagFilter:
-    """Picks the samples of a set of tags in a time span; one table look-up a sample."""
+    """Picks the samples of a set of tags; one table look-up a sample."""
 
-    def __init__(self, tags: Sequence[Tag], start: int | None, end: int | None) -> None:
+    def __init__(self, tags: Sequence[Tag]) -> None:
         ids = np.array([tag.tag_id for tag in tags], np.int64)
         # the last place stands for all ids beyond
         self._wanted = np.zeros(int(ids.max(initial=0)) + 2, np.bool_)
         self._wanted[ids] = True
-        self._start = start
-        self._end = end
 
     def pick(self, samples: Samples) -> Samples:
         keep = self._wanted[np.minimum(samples.tag_id, len(self._wanted) - 1)]
-        if self._start is not None:
-            keep &= samples.ts >= self._start
-        if self._end is not None:
-            keep &= samples.ts < self._end
         return samples if keep.all() else samples.take(keep)
 
 
@@ -194,7 +189,7 @@ class Subscription:
         self._budget = budget
         self._pens = [LivePen(tag) for tag in request.tags if isinstance(tag, CalculatedPen)]
         # the samples beside the span too: what lies between two of them may lie in it
-        arguments = TagFilter([tag for pen in self._pens for tag in pen.pen.tags], None, None).pick if self._pens else None
+        arguments = TagFilter([tag for pen in self._pens for tag in pen.pen.tags]).pick if self._pens else None
         tags = [tag for tag in request.tags if not isinstance(tag, CalculatedPen)]
         names = request.names or [tag.path for tag in tags]
         self._main = Part(Wanted(names, tags, request.start, request.end), arguments)
@@ -218,18 +213,24 @@ class Subscription:
         #: when the next samples may be sent, on the clock of the loop
         self._due = 0.0
         self._woken = asyncio.Event()
-        self._paused = False
-        self._credit: int | None = None
+        self._gate = Gate(self._woken)
+        self.pause = self._gate.pause
+        self.resume = self._gate.resume
+        self.grant = self._gate.grant
 
     @property
     def tag_count(self) -> int:
         """How many tags it has now. They are counted in the budget; whoever ends the subscription gives them back."""
-        return len(self._main.wanted.tags) + (len(self._joining.part.wanted.tags) if self._joining is not None else 0)
+        return sum(len(part.wanted.tags) for part in self._parts)
 
     @property
     def queued_bytes(self) -> int:
         """What waits to be sent."""
-        return self._main.nbytes + (self._joining.part.nbytes if self._joining is not None else 0)
+        return sum(part.nbytes for part in self._parts)
+
+    @property
+    def _parts(self) -> list[Part]:
+        return [self._main] if self._joining is None else [self._main, self._joining.part]
 
     # -- called by the hub and by the client's control messages
 
@@ -243,7 +244,7 @@ class Subscription:
 
     def offer_all(self, entries: Sequence[Entry]) -> None:
         """From the hub: keep what is ours of it."""
-        parts = [self._main] if self._joining is None else [self._main, self._joining.part]
+        parts = self._parts
         for entry in entries:
             for part in parts:
                 self._take_born(part.offer(entry, self._catalogue.by_id))
@@ -305,24 +306,12 @@ class Subscription:
         # one that could not be written waits in the queue, before this one, until the task has woken up
         if not self._waiting or self._main.queue or self._missed is not None or self._born or self._fault is not None:
             return False
-        if self.write_through is None or not self._can_send or len(tick.samples) > MAX_FRAME_ROWS:
+        if self.write_through is None or not self._gate.is_open or len(tick.samples) > MAX_FRAME_ROWS:
             return False
         if not self.write_through(Data(tick.samples, tick.cursor, backfill=False, tick=tick)):
             return False
-        self._spend()
+        self._gate.spend()
         return True
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-        self._woken.set()
-
-    def grant(self, frames: int) -> None:
-        """From the first call on, each data frame takes one credit."""
-        self._credit = (self._credit or 0) + frames
-        self._woken.set()
 
     def change(self, add: Sequence[str], remove: Sequence[str]) -> None:
         """Ask for these names too, and for those no more; `events()` tells what becomes of it. Raises Busy."""
@@ -344,7 +333,7 @@ class Subscription:
 
     def _drop(self) -> None:
         """The client is too slow: let go of all that waits, and remember what it was."""
-        pieces = self._main.take() + (self._joining.part.take() if self._joining is not None else [])
+        pieces = [piece for part in self._parts for piece in part.take()]
         if self._missed is None:
             self._missed = Missed(min(piece.first for piece in pieces) - 1)
         for piece in pieces:
@@ -390,14 +379,10 @@ class Subscription:
             yield Gap(request.start if request.start is not None else self._now_us, self._now_us, "cursor-expired")
         async with aclosing(self._history(self._main, request.tags)) as frames:
             async for samples in frames:
-                try:
-                    async with asyncio.timeout(STALLED_S):
-                        await self._may_send()
-                except TimeoutError:
-                    raise stalled() from None
+                await self._gate.passed_in_time()
                 yield Data(samples, 0, backfill=True)
         if request.end is not None and request.end <= self._now_us:
-            await self._may_send()
+            await self._gate.passed()
             yield Data(Samples.empty(), 0, backfill=True, last=True)
             return
         # Frames that the seam's snapshot sees may come until a sweep has found them all. After one, whatever follows is new to this client, so that its place
@@ -432,7 +417,7 @@ class Subscription:
             for event in self._announced():
                 yield event
             for data in _live(concat([piece.ours, piece.born]), entry.cursor, entry.cursor):
-                await self._may_send()
+                await self._gate.passed()
                 yield self._counted(data)
         async with aclosing(self._tail()) as events:
             async for event in events:
@@ -443,7 +428,7 @@ class Subscription:
         load = self._load if self._pens and prepare else None
         async with self._turn(), aclosing(backfill(self._pool, self._queries(tags), part.pass_seam, load)) as chunks:
             async for chunk in chunks:
-                for samples in _frames(chunk):
+                for samples in chunk.pieces(MAX_FRAME_ROWS):
                     if self._thinning is not None:
                         self._thinning.sent(samples)
                     yield samples
@@ -490,7 +475,7 @@ class Subscription:
                 raise self._fault
             if over and self._joining is None:
                 self._hub.deliver()
-                while self._can_send and self._main.queue:
+                while self._gate.is_open and self._main.queue:
                     # what waits for its time
                     self._due = 0.0
                     async with aclosing(self._news()) as events:
@@ -501,7 +486,7 @@ class Subscription:
             if self._changes and self._joining is None:
                 yield await self._begin(*self._changes.popleft())
                 continue
-            if not self._can_send:
+            if not self._gate.is_open:
                 continue
             if self._missed is not None:
                 missed, self._missed = self._missed, None
@@ -522,7 +507,7 @@ class Subscription:
     def _is_something_to_do(self) -> bool:
         if self._fault is not None or (self._changes and self._joining is None):
             return True
-        if not self._can_send:
+        if not self._gate.is_open:
             return False
         return self._missed is not None or self._is_due() or (self._joining is not None and self._joining.ready)
 
@@ -539,7 +524,7 @@ class Subscription:
         for event in self._announced():
             yield event
         if len(pieces) == 1 and pieces[0].tick is not None and len(pieces[0].ours) <= MAX_FRAME_ROWS:
-            await self._may_send()
+            await self._gate.passed()
             yield Data(pieces[0].ours, pieces[0].cursor, backfill=False, tick=pieces[0].tick)
             return
         calculated, stale = await self._calculate(pieces)
@@ -549,12 +534,12 @@ class Subscription:
             self._due = asyncio.get_running_loop().time() + 1 / self._request.max_rate
             asyncio.get_running_loop().call_at(self._due, self._woken.set)
         for data in _live(rows, pieces[0].first, pieces[-1].cursor):
-            await self._may_send()
+            await self._gate.passed()
             yield self._counted(data)
         for pen, span in stale:
             for event in await self._recalculated(pen, span, pieces[-1].cursor):
                 if isinstance(event, Data):
-                    await self._may_send()
+                    await self._gate.passed()
                 yield event
 
     def _counted(self, data: Data) -> Data:
@@ -580,7 +565,7 @@ class Subscription:
 
     async def _gap(self, missed: Missed) -> Gap | None:
         """What is to be told of it; None where it was nothing of ours."""
-        parts = [self._main] if self._joining is None else [self._main, self._joining.part]
+        parts = self._parts
         tag_ids = np.array(sorted(missed.tag_ids), np.int32)
         for part in parts:
             if len(strange := part.wanted.unknown(tag_ids)):
@@ -656,7 +641,7 @@ class Subscription:
         assert joining is not None
         samples = joining.take()
         if samples is not None:
-            await self._may_send()
+            await self._gate.passed()
             yield Data(samples, 0, backfill=True)
             return
         part = joining.part
@@ -676,7 +661,7 @@ class Subscription:
             yield event
         # their places lie behind those of frames that were sent meanwhile; what was sent since is news for nobody who goes on from here with the tags as they were
         for data in _live(coalesce([samples for piece in pieces for samples in (piece.ours, piece.born)]), 0, 0):
-            await self._may_send()
+            await self._gate.passed()
             yield self._counted(replace(data, cursor=self._taken()))
         yield Live(self._taken())
 
@@ -722,7 +707,7 @@ class Subscription:
                             start = end
         except HistorianError as error:
             log.warning("a stretch of a calculated pen could not be read: %s", error)
-        events: list[Event] = [Data(samples, cursor, backfill=False) for part in parts for samples in _frames(part)]
+        events: list[Event] = [Data(samples, cursor, backfill=False) for part in parts for samples in part.pieces(MAX_FRAME_ROWS)]
         return [*events, Gap(start, end, "late-samples", (pen,))] if start < end else events
 
     async def _reloaded(self, gap: Gap) -> Gap:
@@ -742,20 +727,6 @@ class Subscription:
                 log.warning("calculated pens could not be read: %s", error)
                 await asyncio.sleep(error.retry_after if isinstance(error, Unavailable) else 1)
 
-    @property
-    def _can_send(self) -> bool:
-        return not self._paused and self._credit != 0
-
-    async def _may_send(self) -> None:
-        while not self._can_send:
-            self._woken.clear()
-            await self._woken.wait()
-        self._spend()
-
-    def _spend(self) -> None:
-        if self._credit is not None:
-            self._credit -= 1
-
 
 def _spans(start: int, end: int, now: int, order: StreamOrder) -> Iterable[tuple[int, int]]:
     """[start, end) as it is read: in one, or from the newest stretch, which is short, and has what lies ahead of our clock, to the oldest."""
@@ -770,13 +741,8 @@ def _spans(start: int, end: int, now: int, order: StreamOrder) -> Iterable[tuple
         upper, lower = lower, max(start, lower - width)
 
 
-def _frames(samples: Samples) -> Iterable[Samples]:
-    for start in range(0, len(samples), MAX_FRAME_ROWS):
-        yield samples.slice(start, min(start + MAX_FRAME_ROWS, len(samples)))
-
-
 def _live(samples: Samples, first: int, last: int) -> Iterable[Data]:
     """The rows of the notices `first` to `last`: only behind the last part are all of them with the client."""
-    frames = list(_frames(samples))
+    frames = list(samples.pieces(MAX_FRAME_ROWS))
     for n, part in enumerate(frames, 1):
         yield Data(part, last if n == len(frames) else first - 1, backfill=False)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from historian.query.expressions.pens import MAX_PENS
-from historian.schema.samples import UNCERTAIN, Int64s, Samples
+from historian.schema.samples import UNCERTAIN, Int64s, Samples, last_writes
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -34,10 +34,7 @@ class Thinning:
         if not len(samples):
             return samples
         self._reach(samples)
-        order = np.lexsort((samples.ts, samples.tag_id))  # stable: what came later stands later
-        tag_id, ts = samples.tag_id[order], samples.ts[order]
-        final = np.append((tag_id[1:] != tag_id[:-1]) | (ts[1:] != ts[:-1]), True)
-        samples = samples.take(order[final])
+        samples = samples.take(last_writes(samples.tag_id, samples.ts))
         keep = samples.ts <= self._newest[samples.tag_id + MAX_PENS]
         new = np.flatnonzero(~keep)
         if len(new):

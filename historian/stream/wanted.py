@@ -31,9 +31,6 @@ class Picked:
     born: Samples
     strangers: Samples
 
-    def __bool__(self) -> bool:
-        return bool(len(self.ours) or len(self.born) or len(self.strangers))
-
 
 class Wanted:
     """The tags of some names in a time span (µs); one table look-up a sample. `tags` are those that the names had when they were resolved, and those born since.

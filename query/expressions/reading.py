@@ -78,8 +78,8 @@ async def _charted(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> A
             if len(kept):
                 yield kept
     kept = reducer.finish()
-    for row in range(0, len(kept), MAX_ROWS):
-        yield kept.slice(row, row + MAX_ROWS)
+    for piece in kept.pieces(MAX_ROWS):
+        yield piece
 
 
 async def _last(conn: Connection, query: RangeQuery, pen: CalculatedPen) -> AsyncGenerator[Samples, None]:

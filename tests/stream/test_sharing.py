@@ -100,7 +100,7 @@ def test_everybody_is_offered_the_rows_of_his_tags_and_the_silent_nothing(given_
     for n, samples in enumerate(stands):
         fan_out.deliver([Entry(n + 1, Notice(n, n, samples))])
     for member, ids in zip(members, sets, strict=True):
-        expected = [rows(found) for samples in stands if len(found := TagFilter(chosen(ids), None, None).pick(samples))]
+        expected = [rows(found) for samples in stands if len(found := TagFilter(chosen(ids)).pick(samples))]
         assert [rows(tick.samples) for tick in member.ticks] == expected
         # others of the same tags have the very same
         same = [other for other, other_ids in zip(members, sets, strict=True) if other_ids == ids]
