@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 import typer
 
 from historian.cli.db_place import database, directory_of, is_made
+from historian.cli.interruptible import run_interruptible
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _on(dsn: str | None, data_dir: Path | None, work: Callable[[Pool], Awaitable
         raise SchemaError(f"there is no database in {directory_of(data_dir)}; run: historian db init")
     with database(dsn, data_dir) as where:
         require_current(where.dsn)
-        return asyncio.run(connected(where.dsn))
+        return run_interruptible(connected(where.dsn))
 
 
 def _dump(document: Any) -> None:

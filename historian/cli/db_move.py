@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from types import TracebackType
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from historian.cli.interruptible import run_interruptible
 from historian.cli.options import DataDir, Dsn
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def move(
         with MoveReporter() as reporter:
             began = time.monotonic()
             try:
-                moved = asyncio.run(run(Database(place.dsn, place.name), target, reporter))
+                moved = run_interruptible(run(Database(place.dsn, place.name), target, reporter))
             except KeyboardInterrupt:
                 typer.echo("\ninterrupted; the same command goes on where this one stopped", err=True)
                 sys.exit(130)

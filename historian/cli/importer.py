@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from historian.cli.import_report import Outcome, Reporter
+from historian.cli.interruptible import run_interruptible
 from historian.client.address import Address
 from historian.client.http import Http
 from historian.ingest.files import Chunk, FileOptions, Plan, examine
@@ -45,7 +46,7 @@ class Importer:
             finally:
                 await http.close()
 
-        asyncio.run(ask())
+        run_interruptible(ask())
 
     def look_through(self, paths: Sequence[Path], options: FileOptions) -> list[Plan]:
         """All files, checked. Raises BadInput for the first that is at fault."""
@@ -60,7 +61,7 @@ class Importer:
 
     def send(self, plans: Sequence[Plan]) -> None:
         """Have all that is missing committed. Raises HistorianError; what has been committed by then stays, and the next run knows it."""
-        asyncio.run(self._send_all(plans))
+        run_interruptible(self._send_all(plans))
 
     def _http(self, patience: float) -> Http:
         return Http(self._address, timeout=_ANSWER_S, retry_s=patience)

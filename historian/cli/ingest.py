@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from historian.cli.interruptible import run_interruptible
 from historian.schema.errors import BadInput
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def _browse(path: Path) -> None:
     from historian.ingest.worker.config import load
 
     configuration = load(path, "opcua", {})
-    found = asyncio.run(_module("opcua").browse(_source_config("opcua", configuration)))
+    found = run_interruptible(_module("opcua").browse(_source_config("opcua", configuration)))
     if not found:
         typer.echo(f"no node: look at root, include and exclude of [[opcua.browse]] in {path}; without them every variable is shown")
         return

@@ -5,7 +5,6 @@ One request at a time: what comes later about the same instant has to arrive lat
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from historian.cli.interruptible import run_interruptible
 from historian.client.address import Address
 from historian.client.http import Http
 from historian.ingest.path_samples import PathSamples
@@ -47,7 +47,7 @@ class Replay:
         # its limits stay on record as those of the worker
         holder = read_holder(self._directory)
         with Spool.open(self._directory, max_bytes=holder.max_bytes, max_age_s=holder.max_age_s) as spool:
-            asyncio.run(self._send_all(spool, again=again))
+            run_interruptible(self._send_all(spool, again=again))
 
     async def _send_all(self, spool: Spool, *, again: bool) -> None:
         http = Http(self._address, timeout=_ANSWER_S, retry_s=PATIENCE_S)
