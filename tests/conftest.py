@@ -81,14 +81,14 @@ def engine(postgres: str) -> Engine:
 
 
 @pytest.fixture
-def another_database(postgres: str) -> Iterator[Callable[[], str]]:
-    """Makes a database without our schema, any number of them; returns its DSN. They are dropped after the test."""
+def another_database(postgres: str) -> Iterator[Callable[..., str]]:
+    """Makes a database, any number of them; returns its DSN. Without our schema, unless it is named as the `template`. They are dropped after the test."""
     names: list[str] = []
 
-    def make() -> str:
+    def make(template: str = "template1") -> str:
         names.append(f"historian_test_{os.getpid()}_{next(_numbers)}")
         with psycopg.connect(postgres, autocommit=True) as conn:
-            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(names[-1])))
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(names[-1]), sql.Identifier(template)))
         return with_database(postgres, names[-1])
 
     yield make
@@ -99,18 +99,46 @@ def another_database(postgres: str) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def empty_database(another_database: Callable[[], str]) -> str:
+def empty_database(another_database: Callable[..., str]) -> str:
     """DSN of a database of this test's own, without our schema."""
     return another_database()
 
 
-@pytest.fixture
-def database(empty_database: str) -> str:
-    """DSN of a database of this test's own, with our schema. (Migrating takes 20 ms, 90 ms on TimescaleDB: no faster from a template.)"""
+@pytest.fixture(scope="session")
+def template(postgres: str, engine: Engine) -> Iterator[str | None]:
+    """The name of a database with our schema to copy from: 45 ms, where migrating takes 280. None on TimescaleDB, whose workers are connected to each
+    database that has the extension, so that it cannot be copied."""
+    if engine == "timescale":
+        yield None
+        return
     from historian.schema.migrate import upgrade
 
-    upgrade(empty_database)
-    return as_server_role(empty_database) if RESTRICTED else empty_database
+    name = f"historian_test_{os.getpid()}_template"
+    with psycopg.connect(postgres, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            upgrade(with_database(postgres, name))
+            yield name
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_as_owner(another_database: Callable[..., str], template: str | None) -> str:
+    """DSN of `database` for the role that owns it, and so may drop, alter and truncate."""
+    if template is not None:
+        return another_database(template)
+    from historian.schema.migrate import upgrade
+
+    made = another_database()
+    upgrade(made)
+    return made
+
+
+@pytest.fixture
+def database(database_as_owner: str) -> str:
+    """DSN of a database of this test's own, with our schema."""
+    return as_server_role(database_as_owner) if RESTRICTED else database_as_owner
 
 
 @pytest.fixture

@@ -105,9 +105,8 @@ def test_an_older_schema_is_upgraded_when_asked_and_not_by_init(empty_database: 
 
 
 @pytest.mark.parametrize("command", ["init", "status", "upgrade"])
-def test_a_newer_schema_is_refused(database: str, empty_database: str, command: str) -> None:
-    # as the owner
-    with psycopg.connect(empty_database) as conn:
+def test_a_newer_schema_is_refused(database: str, database_as_owner: str, command: str) -> None:
+    with psycopg.connect(database_as_owner) as conn:
         conn.execute("INSERT INTO historian.migration (number, name, engine) SELECT 999, 'future', max(engine) FROM historian.migration")
     refused = run("db", command, "--dsn", database)
     assert refused.returncode == 1

@@ -78,11 +78,11 @@ def test_what_is_no_interval_is_refused_before_anything_is_done() -> None:
     assert "1h to 30d" in refused.stderr
 
 
-def test_an_empty_database_and_one_without_schema(database: str, empty_database: str) -> None:
+def test_an_database_as_owner_and_one_without_schema(database: str, database_as_owner: str) -> None:
     shown = run("db", "chunks", "--dsn", database)
     assert shown.returncode == 0, shown.stderr
-    with psycopg.connect(empty_database, autocommit=True) as conn:
+    with psycopg.connect(database_as_owner, autocommit=True) as conn:
         conn.execute("DROP SCHEMA historian CASCADE")
-    refused = run("db", "chunks", "--dsn", empty_database)
+    refused = run("db", "chunks", "--dsn", database_as_owner)
     assert refused.returncode == 1
     assert "historian db init" in refused.stderr

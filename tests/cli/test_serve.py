@@ -81,11 +81,10 @@ def test_an_empty_database_is_made_ready(serve: Serve, empty_database: str) -> N
     assert request(f"{server.url}/readyz")["status"] == "ready"
 
 
-def test_a_newer_schema_is_refused(database: str, empty_database: str) -> None:
+def test_a_newer_schema_is_refused(database: str, database_as_owner: str) -> None:
     import psycopg
 
-    # as the owner
-    with psycopg.connect(empty_database) as conn:
+    with psycopg.connect(database_as_owner) as conn:
         conn.execute("INSERT INTO historian.migration (number, name, engine) SELECT 9999, 'future', max(engine) FROM historian.migration")
     done = run("serve", "--dsn", database, "--port", "0")
     assert done.returncode == 1

@@ -36,13 +36,13 @@ VARIABLES = {
 
 
 @pytest.fixture
-def reader(postgres: str, empty_database: str, database: str) -> Iterator[str]:
+def reader(postgres: str, database_as_owner: str, database: str) -> Iterator[str]:
     """DSN of a role that may read and nothing else."""
     name = f"historian_test_grafana_{os.getpid()}"
     make_role(postgres, name)
-    grant(empty_database, name, read_only=True)
-    yield as_role(empty_database, name)
-    with psycopg.connect(empty_database, autocommit=True) as conn:
+    grant(database_as_owner, name, read_only=True)
+    yield as_role(database_as_owner, name)
+    with psycopg.connect(database_as_owner, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
@@ -97,11 +97,11 @@ def panels() -> Iterator[tuple[str, str]]:
 
 
 async def test_every_query_of_the_dashboard_gives_what_it_shows_to_a_reader(
-    server: Server, empty_database: str, reader: str, engine: str
+    server: Server, database_as_owner: str, reader: str, engine: str
 ) -> None:
     async with AsyncClient(server.url) as client:
         await fill(client)
-    refresh(empty_database, engine)
+    refresh(database_as_owner, engine)
     shown = {title: ask(reader, expand(text, US, US + 6 * HOUR, "5m", VARIABLES)) for title, text in panels()}
     assert {title: bool(rows) for title, rows in shown.items()} == dict.fromkeys(shown, True)
     assert {row[1] for row in shown["Trend"]} == set(VARIABLES["tag"])
@@ -129,15 +129,15 @@ def test_the_queries_of_the_page_are_those_of_the_dashboard() -> None:
     assert [text for text in asked if " ".join(text.split()) not in page] == []
 
 
-async def test_trends_are_what_the_range_query_gives(server: Server, empty_database: str, engine: str) -> None:
+async def test_trends_are_what_the_range_query_gives(server: Server, database_as_owner: str, engine: str) -> None:
     async with AsyncClient(server.url) as client:
         await fill(client)
-        refresh(empty_database, engine)
+        refresh(database_as_owner, engine)
         raw = await client.range("acme/mill/#", US, US + 6 * HOUR)
         for every in (None, "10s", "20s", "7m", "10m", "1h", "2h", "1d"):
             interval = "NULL" if every is None else f"'{every}'"
             found = ask(
-                empty_database,
+                database_as_owner,
                 'SELECT metric, "time", value, min, max, percent_good FROM historian.trend'
                 f"('{{acme/mill/o''neil,acme/+/flow,nothing/#}}', '2026-01-01', '2026-01-02', {interval})",
             )
@@ -205,7 +205,7 @@ def test_wildcards_in_sql_are_those_of_the_api(matches: Callable[[str, str], boo
         matches("a", "+b")
 
 
-async def test_a_time_filter_reaches_the_index_and_leaves_other_months_alone(server: Server, empty_database: str, engine: str) -> None:
+async def test_a_time_filter_reaches_the_index_and_leaves_other_months_alone(server: Server, database_as_owner: str, engine: str) -> None:
     day = 24 * HOUR
     async with AsyncClient(server.url) as client:
         for month in range(4):
@@ -217,8 +217,8 @@ async def test_a_time_filter_reaches_the_index_and_leaves_other_months_alone(ser
                     "value": np.arange(n),
                 }
             )
-    refresh(empty_database, engine)
-    with psycopg.connect(empty_database, autocommit=True) as conn:
+    refresh(database_as_owner, engine)
+    with psycopg.connect(database_as_owner, autocommit=True) as conn:
         conn.execute("ANALYZE")
         conn.execute("SET timezone = 'UTC'")
         # tables of a test are small enough to be read whole; it is about what could be done

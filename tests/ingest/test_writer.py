@@ -161,11 +161,11 @@ BATCHES = st.lists(st.lists(KEYS, max_size=12), min_size=1, max_size=8)
     batches=BATCHES, together=st.integers(1, 4), resent=st.sets(st.integers(0, 7)), hands=st.lists(st.booleans(), min_size=8, max_size=8)
 )
 async def test_any_sequence_of_batches_leaves_the_last_write_of_each_key(
-    pool: Pool, empty_database: str, batches: list[list[tuple[int, int]]], together: int, resent: set[int], hands: list[bool]
+    pool: Pool, database_as_owner: str, batches: list[list[tuple[int, int]]], together: int, resent: set[int], hands: list[bool]
 ) -> None:
     """Through two writers, as of two processes: what one believes to be the newest, the other may have overtaken."""
     # as the owner: a server's role may not do it
-    with psycopg.connect(empty_database) as owner:
+    with psycopg.connect(database_as_owner) as owner:
         owner.execute(
             "TRUNCATE historian.sample, historian.ledger, historian.ledger_content; UPDATE historian.snapshot SET ts = NULL, value = NULL"
         )

@@ -42,8 +42,8 @@ async def make_tags(pool: Pool) -> MakeTags:
 
 
 @pytest.fixture
-def refresh(empty_database: str, database: str) -> Iterator[Refresh]:
+def refresh(database_as_owner: str, database: str) -> Iterator[Refresh]:
     """As the owner of `database`: a server's role does not refresh TimescaleDB's aggregates."""
-    made = Refresh(empty_database)
+    made = Refresh(database_as_owner)
     with made.conn:
         yield made

@@ -71,13 +71,13 @@ async def test_each_tag_has_its_own_neighbours(pool: Pool, plant: tuple[list[Tag
 
 
 async def test_the_columnstore_has_the_same_neighbours(
-    pool: Pool, empty_database: str, engine: str, plant: tuple[list[Tag], Samples]
+    pool: Pool, database_as_owner: str, engine: str, plant: tuple[list[Tag], Samples]
 ) -> None:
     if engine != "timescale":
         pytest.skip("the columnstore is TimescaleDB's")
     tags, written = plant
     # as the owner: a server's role may not do it. What was loaded in bulk is there already; half of it is taken out
-    with psycopg.connect(empty_database, autocommit=True) as owner:
+    with psycopg.connect(database_as_owner, autocommit=True) as owner:
         owner.execute(
             "SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('historian.sample', newer_than => timestamptz '2026-01-30') AS c"
         )

@@ -111,10 +111,9 @@ def test_a_migration_that_fails_is_undone_whole(empty_database: str) -> None:
     assert status(empty_database).pending == ()
 
 
-def test_a_newer_schema_is_refused_and_left_alone(database: str, empty_database: str) -> None:
+def test_a_newer_schema_is_refused_and_left_alone(database: str, database_as_owner: str) -> None:
     newer = status(database).latest + 1
-    # as the owner
-    with psycopg.connect(empty_database) as conn:
+    with psycopg.connect(database_as_owner) as conn:
         conn.execute(
             "INSERT INTO historian.migration (number, name, engine) SELECT %s, 'future', max(engine) FROM historian.migration", [newer]
         )

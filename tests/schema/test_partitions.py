@@ -86,13 +86,13 @@ async def test_writers_that_lack_the_same_months_at_once(pool: Pool) -> None:
     await store(pool, ts)
 
 
-async def test_after_forgetting_it_looks_again(pool: Pool, empty_database: str, engine: Engine) -> None:
+async def test_after_forgetting_it_looks_again(pool: Pool, database_as_owner: str, engine: Engine) -> None:
     if engine != "plain":
         pytest.skip("TimescaleDB makes its chunks itself")
     ts = us("2026-01-15")
     room = Partitions(pool)
     await room.make_room(ts)
-    with psycopg.connect(empty_database) as owner:
+    with psycopg.connect(database_as_owner) as owner:
         owner.execute("DROP TABLE historian.sample_2026_01")
     room.forget()
     await room.make_room(ts)

@@ -258,10 +258,10 @@ def test_an_upgraded_schema_is_the_same_as_one_made_new(
 
 
 @pytest.mark.parametrize("to", [0, -1, 10_000])
-def test_a_version_that_is_none_is_refused(database: str, empty_database: str, to: int) -> None:
-    before = status(empty_database)
+def test_a_version_that_is_none_is_refused(database: str, database_as_owner: str, to: int) -> None:
+    before = status(database_as_owner)
     with pytest.raises(BadInput, match=f"schema version {to} is none to go to"):
-        upgrade(empty_database, to=to)
+        upgrade(database_as_owner, to=to)
     with pytest.raises(BadInput, match="no way back"):
-        upgrade(empty_database, to=before.latest - 1)
-    assert status(empty_database) == before
+        upgrade(database_as_owner, to=before.latest - 1)
+    assert status(database_as_owner) == before

@@ -177,20 +177,20 @@ def add_migration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[
     return add
 
 
-def test_readers_come_through_while_a_step_waits(database: str, empty_database: str, add_migration: Callable[[str], int]) -> None:
+def test_readers_come_through_while_a_step_waits(database: str, database_as_owner: str, add_migration: Callable[[str], int]) -> None:
     number = add_migration("ALTER TABLE historian.tag ADD COLUMN more int;")
     failures: list[Exception] = []
 
     def work() -> None:
         try:
-            upgrade(empty_database)
+            upgrade(database_as_owner)
         except Exception as error:
             failures.append(error)
 
     thread = threading.Thread(target=work)
-    with holding(empty_database, "SELECT FROM historian.tag") as holder:
+    with holding(database_as_owner, "SELECT FROM historian.tag") as holder:
         thread.start()
-        wait_until_blocked(empty_database, holder)
+        wait_until_blocked(database_as_owner, holder)
         with psycopg.connect(database, autocommit=True) as reader:
             # each of them stands behind the migration, which gives way
             for _ in range(3):
@@ -201,7 +201,7 @@ def test_readers_come_through_while_a_step_waits(database: str, empty_database: 
     thread.join(60)
     assert not thread.is_alive()
     assert failures == []
-    assert status(empty_database).version == number
+    assert status(database_as_owner).version == number
 
 
 NO_TRANSACTION = """--@no-transaction

@@ -348,7 +348,7 @@ async def test_a_target_that_holds_anything_else_is_refused_and_left_alone(datab
         assert conn.execute("SELECT to_regclass('historian.move')").fetchone() == (None,)
 
 
-async def test_a_target_of_another_move_and_the_source_itself_are_refused(database: str, other_database: str, empty_database: str) -> None:
+async def test_a_target_of_another_move_and_the_source_itself_are_refused(database: str, other_database: str) -> None:
     await write(database, range(1))
     await moved(database, other_database)
     with pytest.raises(Conflict, match="are the same database"):

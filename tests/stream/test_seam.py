@@ -221,8 +221,8 @@ async def test_every_viewer_ends_with_what_the_database_holds(how: str, database
 
         written = sum(await asyncio.gather(*writers))
         if how != "killed":
-            # enough to be a load; what two cores reach beside all these viewers differs from machine to machine
-            assert written >= RATE * SECONDS * 0.75, f"this machine wrote only {written / SECONDS:.0f} samples/s"
+            # what two cores reach beside all these viewers differs from machine to machine; half of what is asked for is a load still
+            assert written >= RATE * SECONDS * 0.5, f"this machine wrote only {written / SECONDS:.0f} samples/s"
         # the ledger has been swept to its end when this answers: what is written from now on comes last on every stream
         async with session.get(f"{server.url}/readyz") as answer:
             assert answer.status == 200

@@ -94,14 +94,14 @@ async def test_of_what_is_written_through_any_worker_viewers_of_all_are_told_and
     assert "Traceback" not in server.log
 
 
-def test_why_workers_cannot_start_is_said_once(database: str, empty_database: str) -> None:
+def test_why_workers_cannot_start_is_said_once(database: str, database_as_owner: str) -> None:
     import psycopg
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", "--dsn", database, "--workers", "2", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "cannot listen" in done.stderr
-    with psycopg.connect(empty_database) as conn:
+    with psycopg.connect(database_as_owner) as conn:
         conn.execute("INSERT INTO historian.migration (number, name, engine) SELECT 9999, 'future', max(engine) FROM historian.migration")
     done = run("serve", "--dsn", database, "--workers", "2", "--port", "0")
     assert done.returncode == 1
