@@ -74,7 +74,7 @@ def refreshed(dsn: str, engine: Engine) -> Iterator[None]:
     """Has all that is over made. Yields while that goes on."""
     with psycopg.connect(dsn, autocommit=True) as conn, ThreadPoolExecutor(1) as pool:
         if engine == "plain":
-            while conn.execute("SELECT historian.refresh_rollups(now(), 600)").fetchone() != (0,):
+            while conn.execute("SELECT historian.refresh_rollups(now(), 6000)").fetchone() != (0,):
                 yield
             return
         job = pool.submit(conn.execute, """CALL historian.tend_rollups(NULL, '{"all": true}')""")
