@@ -60,8 +60,8 @@ unit: install ## pytest; PYTEST_ARGS='tests/embedded -x', HISTORIAN_TEST_DSN=…
 ifeq ($(strip $(PYTEST_ARGS)),)
 	# what waits most of the time side by side; what measures rates, memory or pictures then has the machine to itself
 	failed=0; \
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%) || failed=$$?; \
-	$(BIN)/pytest $(ALONE) || failed=$$?; \
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=30 $(ALONE:%=--ignore=%) || failed=$$?; \
+	$(BIN)/pytest --durations=30 $(ALONE) || failed=$$?; \
 	exit $$failed
 else
 	$(BIN)/pytest $(PYTEST_ARGS)
