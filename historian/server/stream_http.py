@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -140,8 +141,37 @@ def _as_batch(event: Event) -> tuple[Samples, dict[str, str]] | None:
             return None
 
 
+async def _paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGenerator[Event | None, None]:
+    """The events, and None wherever none has come for so long."""
+    coming: asyncio.Task[Event] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait({coming}, timeout=every_s)
+            if not done:
+                yield None
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming = None
+            yield event
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await events.aclose()
+
+
+def _written(form: _Form, event: Event | None) -> bytes:
+    # by a heartbeat a client that is gone is found out
+    return form.heartbeat() if event is None else form.write(event)
+
+
 async def flow(request: web.Request) -> web.StreamResponse:
-    """Answer with a subscription, for as long as it lasts. A fault that comes after the first bytes cuts the connection."""
+    """Answer with a subscription, for as long as it lasts. One that cannot be opened is answered with a problem; a fault that comes later cuts the connection."""
     services = request.app[SERVICES]
     settings = services.settings
     subscription, tags, text = await asked_for(request, services)
@@ -155,40 +185,27 @@ async def flow(request: web.Request) -> web.StreamResponse:
             async with asyncio.timeout(settings.stalled_s):
                 await response.write(data)
 
-    await response.prepare(request)
     task = asyncio.current_task()
     assert task is not None
     request.app[TASKS].add(task)
-    coming: asyncio.Task[Event] | None = None
     try:
-        async with aclosing(subscription.events()) as events:
-            while True:
-                coming = coming or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({coming}, timeout=settings.heartbeat_s)
-                if not done:
-                    # by which a client that is gone is found out
-                    await send(form.heartbeat())
-                    continue
-                try:
-                    event = coming.result()
-                except StopAsyncIteration:
-                    break
-                finally:
-                    coming = None
-                await send(form.write(event))
-        await send(form.end())
-        await response.write_eof()
-    except Exception as error:
-        last = b""
-        if not isinstance(error, ConnectionError):
-            problem = as_problem(error, "GET /v1/stream")
-            log.warning("a stream was cut off: %s", problem)
-            # a client that takes nothing does not take this either
-            last = b"" if isinstance(error, TimeoutError) else form.fault(problem)
-        cut_off(request, last)
+        async with aclosing(_paced(subscription.events(), settings.heartbeat_s)) as events:
+            opened = await anext(events)
+            await response.prepare(request)
+            try:
+                await send(_written(form, opened))
+                async for event in events:
+                    await send(_written(form, event))
+                await send(form.end())
+                await response.write_eof()
+            except Exception as error:
+                last = b""
+                if not isinstance(error, ConnectionError):
+                    problem = as_problem(error, "GET /v1/stream")
+                    log.warning("a stream was cut off: %s", problem)
+                    # a client that takes nothing does not take this either
+                    last = b"" if isinstance(error, TimeoutError) else form.fault(problem)
+                cut_off(request, last)
     finally:
         request.app[TASKS].discard(task)
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
     return response
