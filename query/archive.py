@@ -33,7 +33,8 @@ _TAGS = 1024
 
 # In one go, so that a query without an archive pays no round trip for it. The plan's settings: see historian.query.raw.
 _LOOK = """
-SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), EXISTS (SELECT FROM historian.archive_guard),
+SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('random_page_cost', '1.1', true),
+    EXISTS (SELECT FROM historian.archive_guard),
     (SELECT relfilenode FROM pg_class WHERE oid = 'historian.archive_guard'::regclass) = pg_relation_filenode('historian.archive_guard') AS current,
     (SELECT uri FROM historian.retention_state) AS uri,
     (SELECT json_agg(json_build_array(part_id, file, form, (extract(epoch FROM first_ts) * 1000000)::int8, (extract(epoch FROM last_ts) * 1000000)::int8,

@@ -41,8 +41,9 @@ _FINEST = 2
 #: buckets of a tag at most, for columns as fine as that
 _MANY = 20_000
 
-#: rows that are held at once
+#: rows that are held at once; and of the first tags, for which somebody waits
 _ROWS = 120_000
+_FIRST_ROWS = 6_000
 _TAGS = 512
 
 #: spans over which the samples of slow tags are read even if they are more than `points`
@@ -124,11 +125,13 @@ async def read_auto(conn: Connection, query: RangeQuery, tags: Sequence[Tag]) ->
     stale = await Stale.of(conn, tags, start, end)
     a_tag = (end - start) // WIDTHS[columns.level] + 1
     together = max(1, min(_TAGS, _ROWS // a_tag, 4 * _ROWS // points))
-    for n in range(0, len(tags), together):
-        drawing = _Drawing(conn, query, columns, tags[n : n + together])
+    done, following = 0, max(1, min(together, _FIRST_ROWS // a_tag))
+    while done < len(tags):
+        drawing = _Drawing(conn, query, columns, tags[done : done + following])
         samples = await drawing.draw(stale)
         for piece in samples.pieces(MAX_ROWS):
             yield piece
+        done, following = done + following, together
 
 
 async def _drawn(conn: Connection, tags: Sequence[Tag], query: RangeQuery, lo: int, hi: int) -> AsyncGenerator[Samples, None]:

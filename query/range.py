@@ -28,7 +28,8 @@ from historian.schema.samples import Samples, concat
 
 __all__ = ["MAX_ROWS", "Mode", "RangeQuery", "RangeReader", "read_range"]
 
-# what downsampling leaves of a chunk is collected up to here
+# what downsampling leaves of a chunk is collected: up to so many rows for who waits for the first, then to four times as many each time, up to here
+_FIRST_ROWS = 512
 _FULL_ROWS = 16_384
 
 
@@ -155,15 +156,15 @@ async def _reduced(raw: AsyncGenerator[Samples, None], query: RangeQuery, tags: 
 async def _collected(chunks: AsyncGenerator[Samples, None]) -> AsyncGenerator[Samples, None]:
     """Small chunks made one, and large ones cut."""
     collected: list[Samples] = []
-    rows = 0
+    rows, enough = 0, _FIRST_ROWS
     async with aclosing(chunks):
         async for chunk in chunks:
             if len(chunk):
                 collected.append(chunk)
                 rows += len(chunk)
-            if rows >= _FULL_ROWS:
+            if rows >= enough:
                 for part in concat(collected).pieces(MAX_ROWS):
                     yield part
-                collected, rows = [], 0
+                collected, rows, enough = [], 0, min(4 * enough, _FULL_ROWS)
     for part in concat(collected).pieces(MAX_ROWS):
         yield part

@@ -26,8 +26,10 @@ Rows = TypeVar("Rows", bound=Sized)
 _Made = TypeVar("_Made", bound=Sized, covariant=True)
 
 # Index scans give the order that is asked for, and visit the pages of the heap, which lies in the order of time, one after the other just as a bitmap would.
-# The planner does not know the latter, and would sort a tag's samples, on disk if they are many. (The look at the archive does the same.)
-PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+# The planner does not know the latter, and would sort a tag's samples, on disk if they are many; or, in a plant of few tags, go through those of all tags in the order of
+# time: TimescaleDB's aggregates have an index of the time alone (30 days of 8 tags: a third to an eighth of the time). (The look at the archive does the same.)
+PLAN = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL random_page_cost = 1.1"
+_AS_BEFORE = "SET LOCAL enable_bitmapscan TO DEFAULT; SET LOCAL enable_seqscan TO DEFAULT; SET LOCAL random_page_cost TO DEFAULT"
 
 # the first chunk is for who waits for the first byte: some rows of numbers, or bytes of texts
 _FIRST_ROWS = 512
@@ -126,7 +128,7 @@ async def copy_stored(conn: Connection, form: Form, tag_ids: Sequence[int], star
     async with aclosing(copy(conn, _select(tag_ids, start, end, columns, None), decoder)) as chunks:
         async for chunk in chunks:
             yield chunk
-    await conn.execute("SET LOCAL enable_bitmapscan TO DEFAULT; SET LOCAL enable_seqscan TO DEFAULT")
+    await conn.execute(_AS_BEFORE)
 
 
 async def copy(conn: Connection, sql: str, decoder: Decoder[Rows]) -> AsyncGenerator[Rows, None]:

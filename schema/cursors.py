@@ -47,11 +47,16 @@ _TAKE = f"UPDATE historian.cursor SET holder = $2, client = $3 WHERE name = $1 R
 _BEGIN = """
 UPDATE historian.cursor SET origin = $3, acknowledged = NULL, seen = pg_current_snapshot(), lost = NULL WHERE name = $1 AND holder = $2
 """
-_ADVANCE = """
+# Never back: a position may be acknowledged by its stream, and by a request that came to another server. This is VisibilitySnapshot.covers, of the row as it is
+# when its turn has come.
+_MOVES = """
 UPDATE historian.cursor SET acknowledged = $3::text::pg_snapshot, seen = $4::text::pg_snapshot,
     acknowledged_at = CASE WHEN acknowledged::text IS DISTINCT FROM $3::text THEN clock_timestamp() ELSE acknowledged_at END
-WHERE name = $1 AND holder = $2
+WHERE name = $1 AND pg_snapshot_xmax($4::text::pg_snapshot) >= pg_snapshot_xmax(seen)
+    AND NOT EXISTS (SELECT FROM pg_snapshot_xip($4::text::pg_snapshot) AS x WHERE pg_visible_in_snapshot(x, seen))
 """
+_ADVANCE = f"{_MOVES} AND holder = $2"
+_ACKNOWLEDGE = f"{_MOVES} AND origin = $2"
 _DELETE = "DELETE FROM historian.cursor WHERE name = $1"
 
 # what follows a position, in the order of the transaction ids
@@ -160,8 +165,27 @@ async def begin(conn: Connection, name: str, holder: str) -> None:
 
 
 async def advance(conn: Connection, name: str, holder: str, acknowledged: VisibilitySnapshot, seen: VisibilitySnapshot) -> None:
-    """Keep how far the reader has come. Raises Conflict."""
-    _still_ours(await conn.execute(_ADVANCE, name, holder, str(acknowledged), str(seen)), name)
+    """Keep how far the reader has come, where it has not been further already. Raises Conflict."""
+    if not (await conn.execute(_ADVANCE, name, holder, str(acknowledged), str(seen))).endswith(" 1"):
+        standing = await read(conn, name)
+        if standing is None or standing.holder != holder:
+            raise taken_away(name)
+
+
+async def acknowledge(conn: Connection, name: str, position: Position) -> Position:
+    """Keep that the reader has all up to a position, whoever has the cursor open, or nobody. Returns what is kept, which may be further already. Raises BadInput,
+    NotFound, Conflict for a position of before the backfill that has begun since."""
+    snapshot = position.snapshot
+    if position.origin == await origin_of(conn) and not (await VisibilitySnapshot.of(conn)).covers(snapshot):
+        raise BadInput("this is no position that this database has told")
+    if (await conn.execute(_ACKNOWLEDGE, name, position.origin, str(snapshot), str(snapshot))).endswith(" 1"):
+        return position
+    standing = await read(conn, name)
+    if standing is None:
+        raise NotFound(f"there is no cursor {name[:100]!r}")
+    if standing.origin == position.origin and standing.acknowledged is not None and standing.acknowledged.covers(snapshot):
+        return Position(standing.origin, standing.acknowledged)
+    raise Conflict(f"a backfill of the cursor {name!r} has begun since: what is read of it has positions of its own, and this one is void")
 
 
 async def delete(conn: Connection, name: str) -> None:

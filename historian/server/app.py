@@ -32,6 +32,7 @@ def make_app(services: Services) -> web.Application:
             web.get("/v1/producers/{name:.+}", producers.producer),
             web.get("/v1/cursors", cursors.get_cursors),
             web.delete("/v1/cursors/{name}", cursors.delete_cursor),
+            web.post("/v1/cursors/{name}/acknowledge", cursors.acknowledge),
             web.get("/v1/stream", stream.stream),
             web.get("/v1/ingest", ingest.ingest),
             web.get("/openapi.json", openapi),

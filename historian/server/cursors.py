@@ -1,4 +1,4 @@
-"""GET /v1/cursors and DELETE /v1/cursors/{name}: the durable cursors of this database."""
+"""/v1/cursors: the durable cursors of this database, which are listed, moved on and forgotten."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from aiohttp import web
 from historian.query.times import format_time
 from historian.schema import cursors
 from historian.schema.connection import translated
-from historian.schema.cursors import Cursor
-from historian.server.parameters import parameters
+from historian.schema.cursors import Cursor, Position
+from historian.schema.errors import BadInput
+from historian.server.parameters import given_in, parameters
 from historian.server.services import SERVICES
 
 
@@ -52,3 +53,16 @@ async def delete_cursor(request: web.Request) -> web.Response:
         async with request.app[SERVICES].reading() as conn:
             await cursors.delete(conn, cursors.check_name(request.match_info["name"]))
     return web.Response(status=204)
+
+
+async def acknowledge(request: web.Request) -> web.Response:
+    """The reader has all up to a position, for good: answered when that is stored."""
+    given = parameters(await given_in(request), one=("position",))
+    if "position" not in given:
+        raise BadInput("no position: give the last historian.position of the stream behind which everything is safe")
+    name = cursors.check_name(request.match_info["name"])
+    position = Position.parse(given["position"])
+    with translated():
+        async with request.app[SERVICES].reading() as conn:
+            kept = await cursors.acknowledge(conn, name, position)
+    return web.Response(body=orjson.dumps({"name": name, "position": str(kept)}), content_type="application/json")

@@ -316,6 +316,19 @@ def _document() -> bytes:
                 "responses": {"204": {"description": "It is forgotten"}} | _faults(404, 429),
             }
         },
+        "/v1/cursors/{name}/acknowledge": {
+            "post": {
+                "summary": "The reader of a durable stream has all up to a position, for good; answered when that is stored",
+                "parameters": [_parameter("name", "The cursor", _STRING, required=True, where="path")],
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        FORM: {"schema": _object({"position": {"type": "string", "description": "As the stream told it"}}, "position")}
+                    },
+                },
+                "responses": _answers("What is kept, which may be further already", _json("Acknowledged"), 404, 409, 413, 415, 429),
+            }
+        },
         "/v1/stream": {
             "get": {
                 "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless answer",
@@ -333,10 +346,20 @@ def _document() -> bytes:
                         "The live tail is sent at most so often a second, thinned",
                         {"type": "number", "minimum": messages.LOWEST_RATE, "maximum": messages.HIGHEST_RATE},
                     ),
-                    _parameter("Last-Event-ID", "The same, as browsers send it", {"type": "integer", "minimum": 0}, where="header"),
+                    _parameter(
+                        "durable",
+                        "The name of a cursor that the database keeps: all samples of the tags, from one acknowledged position to the next; with tag and from only",
+                        {"type": "string", "maxLength": 100},
+                    ),
+                    _parameter("position", "Of a durable stream: go on behind it; by default behind what was acknowledged last", _STRING),
+                    _parameter("Last-Event-ID", "The cursor or the position, as browsers send it", _STRING, where="header"),
                 ],
                 "responses": _answers(
-                    "Without upgrade: Arrow, or server-sent events", {_ARROW: _RESULTS[_ARROW], EVENT_STREAM: {"schema": _STRING}}, 404, 429
+                    "Without upgrade: Arrow, or server-sent events",
+                    {_ARROW: _RESULTS[_ARROW], EVENT_STREAM: {"schema": _STRING}},
+                    404,
+                    409,
+                    429,
                 )
                 | {"101": {"description": "The stream protocol"}},
             }
@@ -374,6 +397,7 @@ def _document() -> bytes:
                 "TagDefinitions": _object({"tags": {"type": "array", "items": {"$ref": "#/components/schemas/TagDefinition"}}}, "tags"),
                 "Receipt": receipt,
                 "Producer": done,
+                "Acknowledged": _object({"name": _STRING, "position": _STRING}, "name", "position"),
                 "Cursors": _object({"cursors": {"type": "array", "items": cursor}}, "cursors"),
                 "Problem": PROBLEM,
             },

@@ -38,12 +38,15 @@ from historian.storage.rollups import RollupRefresh
 from historian.stream.hub import Hub
 from historian.stream.nats_bus import NatsBus
 from historian.stream.nats_connection import require_nats
+from historian.stream.seam import warm_up
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
 #: requests in flight have so long when the server stops
 _SHUTDOWN_S = 15.0
+#: connections for backfills that are kept ready, so that a trend begins at once
+_READY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,11 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
             _pool(dsn, settings.read_connections, "read", statement_timeout_s=until, receive_buffer=RECEIVE_BUFFER)
         )
         # beside the backfills, a live tail asks now and then what has become of its calculated pens
-        backfills = await stack.enter_async_context(_pool(dsn, settings.backfill_connections + 2, "backfill"))
+        ready = min(_READY, settings.backfill_connections)
+        backfills = await stack.enter_async_context(
+            _pool(dsn, settings.backfill_connections + 2, "backfill", min_size=ready, stateless=True)
+        )
+        await stack.enter_async_context(_task(warm_up(backfills, ready)))
         # the sweep, its doorbell, the upkeep, the rollups, and retention's two
         upkeep = await stack.enter_async_context(_pool(dsn, 7, "upkeep"))
         catalogue = Catalogue(upkeep)

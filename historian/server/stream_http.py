@@ -9,30 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
 from aiohttp import web
 
-from historian.query.expressions.pens import calculated
 from historian.query.formats import ARROW, Sink
-from historian.query.range_query import StreamMode, StreamOrder
-from historian.query.times import format_time, parse_time
+from historian.query.times import format_time
 from historian.schema.catalogue import Tag
-from historian.schema.errors import BadInput, HistorianError
+from historian.schema.errors import HistorianError
 from historian.schema.samples import Samples, arrow_schema
 from historian.server.connection import cut_off
-from historian.server.parameters import integer, number, parameters
 from historian.server.problems import as_problem
-from historian.server.services import SERVICES, Services
-from historian.stream import frames, messages
+from historian.server.services import SERVICES
+from historian.server.stream_parameters import asked_for
 from historian.stream.encoder import EventEncoder
-from historian.stream.limits import TagBudget
+from historian.stream.events import Born, Changed, Data, Event, Gap, Live, Reached, Refused, Subscribed
 from historian.stream.missed import range_path
-from historian.stream.subscription import Born, Changed, Data, Event, Gap, Live, Refused, Request, Subscribed, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -40,47 +36,6 @@ EVENT_STREAM = "text/event-stream"
 
 #: of the answers that flow, which the server ends when it stops
 TASKS = web.AppKey("tasks", set[asyncio.Task[Any]])
-
-
-async def _request_of(request: web.Request, services: Services) -> tuple[Request, int]:
-    given = parameters(request.query, one=("from", "to", "mode", "points", "cursor", "order", "max_rate"), many=("tag", "expr"))
-    names = request.query.getall("tag", [])
-    expressions = request.query.getall("expr", [])
-    if not names and not expressions:
-        raise BadInput("no tag: give tag=PATH, once for each; wildcards as in site/+/line1/# are allowed")
-    now = time.time_ns() // 1000
-    start = parse_time(given["from"], now) if "from" in given else None
-    end = parse_time(given["to"], now) if "to" in given else None
-    if start is not None and end is not None and end < start:
-        raise BadInput(f"to ({given['to']}) lies before from ({given['from']})")
-    mode = given.get("mode", "raw")
-    if mode not in get_args(StreamMode):
-        raise BadInput(f"mode is {', '.join(get_args(StreamMode))}, not {mode[:40]!r}")
-    points = integer(given.get("points", "2000"), "points", 10, 100_000)
-    # a browser that has lost its connection asks for what follows the last event that it got
-    place = request.headers.get("Last-Event-ID") or given.get("cursor")
-    cursor = None if place is None else integer(place, "cursor", 0, frames.MAX_CURSOR)
-    order = given.get("order", "oldest")
-    if order not in get_args(StreamOrder):
-        raise BadInput(f"order is {' or '.join(get_args(StreamOrder))}, not {order[:40]!r}")
-    max_rate = number(given["max_rate"], "max_rate", messages.LOWEST_RATE, messages.HIGHEST_RATE) if "max_rate" in given else None
-    where = services.hub.cursor
-    tags = await services.catalogue.resolve(names)
-    TagBudget(services.settings.max_stream_tags).check(len(tags), len(tags))
-    pens = await calculated(services.catalogue, expressions)
-    asked = Request(
-        (*tags, *pens),
-        start,
-        end,
-        cast(StreamMode, mode),
-        points,
-        cursor,
-        names=tuple(names),
-        place=where,
-        order=cast(StreamOrder, order),
-        max_rate=max_rate,
-    )
-    return asked, now
 
 
 class _Form(Protocol):
@@ -101,11 +56,16 @@ class _Arrow:
     content_type = ARROW.content_type
 
     def __init__(self, tags: tuple[Tag, ...], text: bool) -> None:
+        self._told = {tag.tag_id for tag in tags}
         self._schema = arrow_schema(tags, text=text)
         self._sink = Sink()
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), self._schema)
 
     def write(self, event: Event) -> bytes:
+        if isinstance(event, Subscribed):
+            # of a durable subscription it comes again, with those that were made since
+            event = Born(tuple(tag for tag in event.tags if tag.tag_id not in self._told))
+            self._told |= {tag.tag_id for tag in event.tags}
         batch = _as_batch(event)
         return b"" if batch is None else self._add(*batch)
 
@@ -136,8 +96,10 @@ class _Events:
         match event:
             case Born():
                 name, place = "tags", ""
+            # what a browser sends as Last-Event-ID when it connects again
+            case Reached(position):
+                name, place = "position", f"id: {position}\n"
             case Data(cursor=cursor) | Live(cursor) if cursor:
-                # what a browser sends as Last-Event-ID when it connects again
                 name, place = type(event).__name__.lower(), f"id: {cursor}\n"
             case _:
                 name, place = type(event).__name__.lower(), ""
@@ -172,30 +134,48 @@ def _as_batch(event: Event) -> tuple[Samples, dict[str, str]] | None:
                 gap["range"] = range_path(start, end, tags)
             return Samples.empty(), {"historian.gap": json.dumps(gap)}
         case Born(tags):
-            return Samples.empty(), {"historian.tags": orjson.dumps([tag.row() for tag in tags]).decode()}
+            return (Samples.empty(), {"historian.tags": orjson.dumps([tag.row() for tag in tags]).decode()}) if tags else None
+        case Reached(position):
+            return Samples.empty(), {"historian.position": position}
         case Subscribed() | Changed() | Refused():
             return None
 
 
+async def _paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGenerator[Event | None, None]:
+    """The events, and None wherever none has come for so long."""
+    coming: asyncio.Task[Event] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait({coming}, timeout=every_s)
+            if not done:
+                yield None
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming = None
+            yield event
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await events.aclose()
+
+
+def _written(form: _Form, event: Event | None) -> bytes:
+    # by a heartbeat a client that is gone is found out
+    return form.heartbeat() if event is None else form.write(event)
+
+
 async def flow(request: web.Request) -> web.StreamResponse:
-    """Answer with a subscription, for as long as it lasts. A fault that comes after the first bytes cuts the connection."""
+    """Answer with a subscription, for as long as it lasts. One that cannot be opened is answered with a problem; a fault that comes later cuts the connection."""
     services = request.app[SERVICES]
     settings = services.settings
-    asked, now = await _request_of(request, services)
-    budget = TagBudget(settings.max_stream_tags)
-    budget.take(len(asked.tags))
-    subscription = Subscription(
-        asked,
-        catalogue=services.catalogue,
-        hub=services.hub,
-        sweep=services.sweep,
-        pool=services.backfills,
-        now_us=now,
-        queue_bytes=settings.stream_queue,
-        turn=lambda: services.backfill_turns.turn(f"{id(request):x}"),
-        budget=budget,
-    )
-    form = _form_for(request, asked.tags, subscription.text)
+    subscription, tags, text = await asked_for(request, services)
+    form = _form_for(request, tags, text)
     # nginx collects an answer unless it is told not to
     headers = {"Content-Type": form.content_type, "Cache-Control": "no-store", "Vary": "Accept", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
@@ -205,40 +185,27 @@ async def flow(request: web.Request) -> web.StreamResponse:
             async with asyncio.timeout(settings.stalled_s):
                 await response.write(data)
 
-    await response.prepare(request)
     task = asyncio.current_task()
     assert task is not None
     request.app[TASKS].add(task)
-    coming: asyncio.Task[Event] | None = None
     try:
-        async with aclosing(subscription.events()) as events:
-            while True:
-                coming = coming or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({coming}, timeout=settings.heartbeat_s)
-                if not done:
-                    # by which a client that is gone is found out
-                    await send(form.heartbeat())
-                    continue
-                try:
-                    event = coming.result()
-                except StopAsyncIteration:
-                    break
-                finally:
-                    coming = None
-                await send(form.write(event))
-        await send(form.end())
-        await response.write_eof()
-    except Exception as error:
-        last = b""
-        if not isinstance(error, ConnectionError):
-            problem = as_problem(error, "GET /v1/stream")
-            log.warning("a stream was cut off: %s", problem)
-            # a client that takes nothing does not take this either
-            last = b"" if isinstance(error, TimeoutError) else form.fault(problem)
-        cut_off(request, last)
+        async with aclosing(_paced(subscription.events(), settings.heartbeat_s)) as events:
+            opened = await anext(events)
+            await response.prepare(request)
+            try:
+                await send(_written(form, opened))
+                async for event in events:
+                    await send(_written(form, event))
+                await send(form.end())
+                await response.write_eof()
+            except Exception as error:
+                last = b""
+                if not isinstance(error, ConnectionError):
+                    problem = as_problem(error, "GET /v1/stream")
+                    log.warning("a stream was cut off: %s", problem)
+                    # a client that takes nothing does not take this either
+                    last = b"" if isinstance(error, TimeoutError) else form.fault(problem)
+                cut_off(request, last)
     finally:
         request.app[TASKS].discard(task)
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
     return response

@@ -6,7 +6,8 @@ backfill's snapshot on: it goes on from that position, whoever was restarted mea
 How. A position is a visibility snapshot. What follows one is read from the ledger, by a newer snapshot, and not taken off the live bus, which only says that there is
 something new: the bus forgets, and its cursors are those of one server's life. So this costs the database a query a slice: it is for pipelines, not for viewers.
 
-One task iterates `events()`. Another, started by it, stores what is acknowledged. Who opens the cursor anew takes it away: the older stream ends with Conflict.
+One task iterates `events()`. Another, started by it, stores what is acknowledged on this connection; a request of its own may store it too (`schema/cursors.py`).
+Who opens the cursor anew takes it away: the older stream ends with Conflict.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 
@@ -26,11 +27,14 @@ from historian.schema.cursors import Cursor, Position
 from historian.schema.errors import BadInput, Unavailable
 from historian.schema.paths import is_wildcard
 from historian.schema.visibility import VisibilitySnapshot
+from historian.stream.entry import Entry
+from historian.stream.events import MAX_FRAME_ROWS, Data, Event, Gap, Live, Reached, Subscribed
 from historian.stream.gate import Gate
-from historian.stream.hub import Entry, Hub
+from historian.stream.hub import Hub
 from historian.stream.limits import TagBudget
+from historian.stream.request import FOREVER
 from historian.stream.slices import Slice, next_slice
-from historian.stream.subscription import FOREVER, MAX_FRAME_ROWS, Data, Event, Gap, Live, Subscribed, TagFilter
+from historian.stream.tag_filter import TagFilter
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +42,6 @@ log = logging.getLogger(__name__)
 BETWEEN_S = 0.05
 #: without a word from the bus; and at most so often a cursor is moved on that nothing came for
 IDLE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """All that came before is whole up to this position."""
-
-    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class DurableSubscription:
         now_us: int,
         budget: TagBudget,
         turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-        on_acknowledged: Callable[[str], Awaitable[None]],
+        on_acknowledged: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._request = request
         self._hub = hub
@@ -126,9 +123,16 @@ class DurableSubscription:
         self._wanted = position.snapshot
         self._to_store.set()
 
+    def change(self, add: Sequence[str], remove: Sequence[str]) -> None:
+        """Raises BadInput."""
+        raise BadInput("this subscription is durable, and its cursor is of its tags: open another one, under another name")
+
+    def write_with(self, write: Callable[[Data], bool]) -> None:
+        """Not used: what it sends comes from the ledger, and none of it amid a publication."""
+
     # -- iterated by the transport
 
-    async def events(self) -> AsyncGenerator[Event | Reached, None]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """All that the client is to be sent, in order. Raises Conflict when the cursor is taken away, Unavailable."""
         storing: asyncio.Task[None] | None = None
         self._hub.attach(self)
@@ -193,7 +197,7 @@ class DurableSubscription:
         start = cursor.start if cursor.start is not None else cursor.created_at
         return Gap(min(start, self._now_us), self._now_us, "cursor-expired")
 
-    async def _backfill(self, cursor: Cursor, *, anything: bool = True) -> AsyncGenerator[Event | Reached, None]:
+    async def _backfill(self, cursor: Cursor, *, anything: bool = True) -> AsyncGenerator[Event, None]:
         """The history since the cursor's start; of one that has none, since it was made."""
         start = cursor.start if cursor.start is not None else cursor.created_at
         with translated():
@@ -215,7 +219,7 @@ class DurableSubscription:
         self._floor = seam
         yield self._reached(seam)
 
-    async def _follow(self, storing: asyncio.Task[None]) -> AsyncGenerator[Event | Reached, None]:
+    async def _follow(self, storing: asyncio.Task[None]) -> AsyncGenerator[Event, None]:
         live = False
         loop = asyncio.get_running_loop()
         kept_at = loop.time()
@@ -272,10 +276,17 @@ class DurableSubscription:
                 cursor = await cursors.read(conn, self._request.name)
                 if cursor is None or cursor.holder != self._holder:
                     raise cursors.taken_away(self._request.name)
+                self._take_over(cursor)
                 if not cursor.lacks_nothing(self._read):
                     return cursor
                 await self._grown()
                 return await next_slice(conn, self._read, seen, self._filter.pick)
+
+    def _take_over(self, cursor: Cursor) -> None:
+        """What was acknowledged by a request of its own, on whichever server."""
+        found, known = cursor.acknowledged, self._acknowledged
+        if found is not None and found != known and (known is None or found.covers(known)):
+            self._acknowledged, self._stored = found, (found, cursor.seen)
 
     async def _grown(self) -> bool:
         """Take in tags that the wildcards match by now: all of which this transaction's snapshot sees samples."""
@@ -306,7 +317,7 @@ class DurableSubscription:
                 await asyncio.sleep(error.retry_after)
                 self._to_store.set()
                 continue
-            if acknowledged is not None:
+            if acknowledged is not None and self._on_acknowledged is not None:
                 with suppress(ConnectionError):
                     await self._on_acknowledged(str(Position(self._origin, acknowledged)))
 

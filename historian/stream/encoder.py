@@ -14,11 +14,10 @@ from historian.schema.catalogue import Tag
 from historian.schema.errors import HistorianError
 from historian.schema.samples import arrow_schema
 from historian.stream.compression import Reference
-from historian.stream.durable import Reached
+from historian.stream.events import Born, Changed, Data, Event, Gap, Live, Reached, Refused, Subscribed
 from historian.stream.frames import KEEP, REFERS, ZSTD, FrameWriter
 from historian.stream.missed import range_path
 from historian.stream.record_batches import record_batch
-from historian.stream.subscription import Born, Changed, Data, Event, Gap, Live, Refused, Subscribed
 from historian.stream.tick import Tick
 
 #: what clients may offer in `compression=`
@@ -48,7 +47,7 @@ class EventEncoder:
         self._schema: pa.Schema | None = None
         self._tags: dict[int, Tag] = {}
 
-    def encode(self, event: Event | Reached) -> str | bytes:
+    def encode(self, event: Event) -> str | bytes:
         match event:
             case Data():
                 return self._frame(event) if self._binary else self._text(event)

@@ -27,13 +27,16 @@ from historian.schema.errors import BadInput, Busy, Conflict, HistorianError
 from historian.stream import messages
 from historian.stream.durable import DurableRequest, DurableSubscription
 from historian.stream.encoder import Compression, EventEncoder, error_message
+from historian.stream.events import Data, Refused
 from historian.stream.frames import ARROW, JSON
 from historian.stream.gate import STALLED_S
 from historian.stream.hub import Hub
 from historian.stream.limits import ControlRate, Limits, TagBudget
 from historian.stream.messages import BadMessage
+from historian.stream.open_subscription import OpenSubscription
 from historian.stream.outlet import Outlet
-from historian.stream.subscription import Data, Refused, Request, Subscription
+from historian.stream.request import Request
+from historian.stream.subscription import Subscription
 from historian.stream.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -71,7 +74,7 @@ class Session:
         self._queue_bytes = queue_bytes
         self._heartbeat_s = heartbeat_s
         self._binary = ws.ws_protocol == ARROW
-        self._subscriptions: dict[int, Subscription | DurableSubscription] = {}
+        self._subscriptions: dict[int, OpenSubscription] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._faults = 0
         self._limits = limits or Limits()
@@ -141,10 +144,6 @@ class Session:
                 raise BadMessage(f"there is no subscription {message.id} on this connection", message.id)
             match message:
                 case messages.Change():
-                    if isinstance(subscription, DurableSubscription):
-                        raise BadInput(
-                            f"subscription {message.id} is durable, and its cursor is of its tags: open another one, under another name"
-                        )
                     subscription.change(message.add, message.remove)
                 case messages.Unsubscribe():
                     await self._unsubscribe(message.id)
@@ -155,8 +154,6 @@ class Session:
                 case messages.Credit():
                     subscription.grant(message.n)
                 case messages.Acknowledge():
-                    if not isinstance(subscription, DurableSubscription):
-                        raise BadInput(f"subscription {message.id} is not durable: there is nothing to acknowledge")
                     subscription.acknowledge(message.position)
         except HistorianError as error:
             await self._fault(error, message.id, message.type)
@@ -205,7 +202,7 @@ class Session:
         )
         self._begin(message.id, subscription)
 
-    def _begin(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
+    def _begin(self, subscription_id: int, subscription: OpenSubscription) -> None:
         self._budget.take(subscription.tag_count)
         self._subscriptions[subscription_id] = subscription
         self._tasks[subscription_id] = asyncio.create_task(self._pump(subscription_id, subscription))
@@ -235,10 +232,9 @@ class Session:
         await asyncio.gather(task, return_exceptions=True)
         self._budget.give_back(subscription.tag_count)
 
-    async def _pump(self, subscription_id: int, subscription: Subscription | DurableSubscription) -> None:
+    async def _pump(self, subscription_id: int, subscription: OpenSubscription) -> None:
         encoder = EventEncoder(subscription_id, binary=self._binary, compression=self._compression)
-        if isinstance(subscription, Subscription):
-            subscription.write_through = partial(self._write_through, encoder)
+        subscription.write_with(partial(self._write_through, encoder))
         try:
             async with aclosing(subscription.events()) as events:
                 async for event in events:

@@ -212,3 +212,26 @@ async def test_rollups_whose_samples_are_gone_are_drawn_still(pool: Pool, refres
     assert set(zip(found.ts.tolist(), found.value.tolist(), strict=True)) <= set(
         zip(before.ts.tolist(), before.value.tolist(), strict=True)
     )
+
+
+@pytest.mark.parametrize("step_us", [4 * SECOND, 4 * MINUTE], ids=["samples", "rollups"])
+async def test_the_first_chunk_is_of_the_first_pens(pool: Pool, refresh: Refresh, store: Any, make_tags: Any, step_us: int) -> None:
+    """Who opens a trend does not wait for its last pen. Nothing is lost or comes twice where the pens are read one after the other."""
+    tags = await make_tags({f"k/pen{n}": "float" for n in range(6)})
+    n = 5400
+    ts = START + np.arange(n, dtype=np.int64) * step_us
+    rng = np.random.default_rng(1)
+    for tag in tags:
+        await store(Samples(np.full(n, tag.tag_id, np.int32), ts, rng.normal(size=n).round(2), np.full(n, 192, np.int16)))
+    for level in LEVELS:
+        refresh.some(level, START + n * step_us)
+    query = RangeQuery(tags, START, START + n * step_us, "auto", 2000)
+    assert (Columns.of(query.start, query.end, query.points).level is None) == (step_us < MINUTE)
+    async with (
+        pool.acquire() as conn,
+        conn.transaction(isolation="repeatable_read", readonly=True),
+        aclosing(read_range(conn, query)) as chunks,
+    ):
+        parts = [chunk async for chunk in chunks]
+    assert set(parts[0].tag_id.tolist()) <= {tag.tag_id for tag in tags[:2]}
+    check(concat(parts), await read(pool, RangeQuery(tags, query.start, query.end)), tags, query)

@@ -27,7 +27,7 @@ from historian.schema.ledger import Notice
 from historian.schema.samples import Samples, concat
 from historian.server.run import serving
 from historian.settings import Settings
-from historian.stream.subscription import FOREVER
+from historian.stream.request import FOREVER
 
 WRITERS = 4
 RATE = 20_000

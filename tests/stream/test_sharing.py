@@ -17,11 +17,12 @@ from historian.schema.samples import Samples, arrow_schema, concat
 from historian.stream.coalesce import coalesce
 from historian.stream.encoder import Compression, EventEncoder
 from historian.stream.entry import Entry
+from historian.stream.events import Data, Subscribed
 from historian.stream.fanout import FanOut
 from historian.stream.frames import KEEP, FrameReader, FrameWriter, payload, unpack
 from historian.stream.hub import Hub
 from historian.stream.record_batches import record_batch
-from historian.stream.subscription import Data, Subscribed, TagFilter
+from historian.stream.tag_filter import TagFilter
 from historian.stream.tick import Tick
 
 KINDS: tuple[Kind, ...] = ("float", "int", "bool", "text")

@@ -24,7 +24,7 @@ from historian.schema.ledger import Batch
 from historian.schema.samples import Samples, concat
 from historian.server.run import Server, serving
 from historian.settings import Settings
-from historian.stream.subscription import FOREVER
+from historian.stream.request import FOREVER
 
 BASE = time.time_ns() // 1000 - 600_000_000
 _NUMBERS = itertools.count()

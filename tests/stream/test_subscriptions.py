@@ -25,10 +25,10 @@ from historian.schema.ledger import Batch
 from historian.schema.samples import Samples
 from historian.server.run import Server, serving
 from historian.settings import Settings
+from historian.stream.events import MAX_FRAME_ROWS, Data, live_data
 from historian.stream.frames import ARROW, JSON, unpack
 from historian.stream.limits import ControlRate
 from historian.stream.messages import MAX_FAULTS
-from historian.stream.subscription import MAX_FRAME_ROWS, Data, _live
 
 NOW = time.time_ns() // 1000
 HOUR = 3_600_000_000
@@ -109,7 +109,7 @@ async def submit(server: Server, tag: str, ts: Any, seq: int, value: Any = None)
 def test_only_behind_the_last_part_of_a_notice_is_its_cursor_given_out(rows: int) -> None:
     ts = np.arange(rows, dtype=np.int64)
     samples = Samples(np.ones(rows, np.int32), ts, ts.astype(np.float64), np.full(rows, 192, np.int16))
-    found: list[Data] = list(_live(samples, 7, 9))
+    found: list[Data] = list(live_data(samples, 7, 9))
     parts = -(-rows // MAX_FRAME_ROWS)
     # who loses the connection amid the parts goes on behind what came before the notices 7 to 9, and has them all again
     assert [data.cursor for data in found] == [*[6] * (parts - 1), 9][:parts]
