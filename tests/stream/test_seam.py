@@ -64,8 +64,8 @@ async def writer_process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Pr
         await process.wait()
 
 
-async def write_for(seconds: float, number: int, *arguments: str, die_after: int = 0) -> int:
-    """Run a writer process; one that kills itself is started again, as a supervisor would. Returns the samples of the last run."""
+async def write_for(seconds: float, number: int, *arguments: str, started: asyncio.Event, die_after: int = 0) -> int:
+    """Run a writer process; one that kills itself is started again, as a supervisor would. `started` is set when it first writes. Returns the samples of the last run."""
     begun = time.monotonic()
     seq = 0
     while True:
@@ -73,6 +73,8 @@ async def write_for(seconds: float, number: int, *arguments: str, die_after: int
         death = ["--die-after", str(die_after)] if die_after else []
         async with writer_process("--number", str(number), "--seconds", left, "--seq", str(seq), *death, *arguments) as process:
             assert process.stdout is not None
+            if await process.stdout.readline():
+                started.set()
             lines = (await process.stdout.read()).decode().splitlines()
             code = await process.wait()
         if code == 0:
@@ -206,7 +208,11 @@ async def test_every_viewer_ends_with_what_the_database_holds(how: str, database
         arguments = ["--tags", f"{ids[0]}-{ids[-1]}", "--rate", str(RATE // WRITERS), *where]
         # two of them die after every three seconds or so
         deaths = [0, 0, 27, 34] if how == "killed" else [0] * WRITERS
-        writers = [group.create_task(write_for(SECONDS, n, *arguments, die_after=deaths[n])) for n in range(WRITERS)]
+        started = [asyncio.Event() for _ in range(WRITERS)]
+        writers = [group.create_task(write_for(SECONDS, n, *arguments, started=started[n], die_after=deaths[n])) for n in range(WRITERS)]
+        async with asyncio.timeout(60):
+            for event in started:
+                await event.wait()
         viewers, starts, attached = [], [], []
         for n in range(VIEWERS):
             patterns = [f"seam/g{chosen:02}/#" for chosen in sorted(chance.sample(range(GROUPS), 1 if n % 10 == 9 else 3))]
