@@ -35,6 +35,7 @@ from historian.stream.messages import BadMessage
 from historian.stream.outlet import Outlet
 from historian.stream.subscription import Data, Refused, Request, Subscription
 from historian.stream.sweep import Sweep
+from historian.stream.writes import Perform, Writes
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Session:
         client: str | None = None,
         limits: Limits | None = None,
         turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        perform: Perform | None = None,
     ) -> None:
         self._ws = ws
         self._client = client
@@ -79,6 +81,7 @@ class Session:
         self._rate = ControlRate(self._limits.controls_s)
         self._turn = turn
         self._backfilling = asyncio.Lock()
+        self._writes = Writes(perform, self._send)
 
     async def run(self) -> None:
         """Serve the connection until either side closes it."""
@@ -98,6 +101,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._writes.close()
 
     async def _beat(self) -> None:
         with suppress(ConnectionError):
@@ -135,6 +139,9 @@ class Session:
         try:
             if isinstance(message, messages.Subscribe):
                 await self._subscribe(message)
+                return
+            if isinstance(message, messages.Write):
+                self._writes.put(message)
                 return
             subscription = self._subscriptions.get(message.id)
             if subscription is None:
