@@ -20,6 +20,13 @@ class Doorbell:
         self._pool = pool
         self._channel = channel
         self._rung = asyncio.Event()
+        #: whoever waits, waits no longer
+        self.closed = False
+
+    def close(self) -> None:
+        """Have all who wait go on, now and at once: the owner stops."""
+        self.closed = True
+        self._ring()
 
     async def run(self) -> None:
         """Listen until cancelled; a database that is away is waited for."""

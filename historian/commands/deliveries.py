@@ -36,7 +36,7 @@ class Deliveries:
             if await query(self._pool, lambda conn: commands.waiting(conn, wanted, allowed=right.has)):
                 return True
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._bell.closed:
                 return False
             await self._bell.rung(ring, min(left, _LOOK_S))
 

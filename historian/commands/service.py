@@ -164,7 +164,7 @@ class Commands:
             ring = self.bell.next_ring()
             found = await query(self._pool, lambda conn: commands.read(conn, command_id))
             left = deadline - time.monotonic()
-            if found.outcome != commands.PENDING or left <= 0:
+            if found.outcome != commands.PENDING or left <= 0 or self.bell.closed:
                 return found
             await self.bell.rung(ring, min(left, _TEND_S))
 

@@ -35,6 +35,7 @@ def make_app(services: Services) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(ingest.close_ingests)
     app.on_shutdown.append(stream.close_streams)
+    app.on_shutdown.append(commands.close_waits)
     app.router.add_routes(
         [
             web.post("/v1/write", write.write),

@@ -116,6 +116,11 @@ async def get_commands(request: web.Request) -> web.Response:
     return _answer({"commands": [row_of(command) for command in page], "next": page[-1].command_id if len(found) > limit else None})
 
 
+async def close_waits(app: web.Application) -> None:
+    """Signal `on_shutdown`: who waits for a command, or for what became of one, is answered with how it stands."""
+    app[SERVICES].commands.bell.close()
+
+
 def performer(request: web.Request) -> Perform:
     """How the writes of a stream connection are done."""
     service = request.app[SERVICES].commands
@@ -124,7 +129,7 @@ def performer(request: web.Request) -> Perform:
         done = await service.perform(write.tag, write.value, who_asks(request), key=write.key, timeout_s=write.timeout)
         command = done.command
         yield {"replayed": done.replayed, **row_of(command)}
-        while command.outcome == PENDING:
+        while command.outcome == PENDING and not service.bell.closed:
             command = await service.of(command.command_id, MAX_WAIT_S)
             if command.outcome != PENDING:
                 yield row_of(command)

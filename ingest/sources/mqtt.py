@@ -6,12 +6,14 @@ reason; its good samples are taken nevertheless.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from historian.ingest.path_samples import PathSamples
+from historian.ingest.sources.mqtt_commands import CommandRule, MqttCommands
 from historian.ingest.sources.mqtt_config import MqttConnectionConfig
 from historian.ingest.sources.mqtt_connection import MqttConnection, Received
 from historian.ingest.sources.mqtt_payloads import Decoded, Row, decode, joined
@@ -28,9 +30,17 @@ _REMEMBERED = 100_000
 class MqttConfig(MqttConnectionConfig):
     """The `[mqtt]` table: the broker, and what is taken from it."""
 
-    rule: Annotated[tuple[TopicRule, ...], Field(min_length=1)]
+    rule: tuple[TopicRule, ...] = ()
+    #: what is published: commands to tags
+    command: tuple[CommandRule, ...] = ()
     #: beyond, a message goes into the dead-letter file undecoded
     max_payload_bytes: Annotated[int, Field(ge=1, le=256 * 2**20)] = 16 * 2**20
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.rule and not self.command:
+            raise ValueError("there is neither a [[mqtt.rule]], for what is taken, nor an [[mqtt.command]], for what is published")
+        return self
 
 
 class MqttSource:
@@ -49,8 +59,31 @@ class MqttSource:
         async def handle(messages: list[Received]) -> None:
             await self._handle(intake, messages)
 
-        connection = MqttConnection(self._config, self._topics.subscriptions, self.counts, state=intake.state_dir / "subscriptions.json")
-        await connection.run(handle)
+        commands = MqttCommands(self._config.command, self.counts) if self._config.command else None
+        connection = MqttConnection(
+            self._config,
+            self._topics.subscriptions,
+            self.counts,
+            on_connect=commands.connected if commands is not None else None,
+            on_lost=commands.lost if commands is not None else None,
+            state=intake.state_dir / "subscriptions.json",
+        )
+        if commands is None:
+            await connection.run(handle)
+            return
+        publishing = asyncio.create_task(commands.run(connection, intake.commands))
+        taking = asyncio.create_task(connection.run(handle))
+        try:
+            await asyncio.wait((publishing, taking), return_when=asyncio.FIRST_COMPLETED)
+            for task in (publishing, taking):
+                if task.done():
+                    task.result()
+        finally:
+            # what is on its way needs the connection
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
     async def _handle(self, intake: Intake, messages: list[Received]) -> None:
         """Samples of consecutive messages are put together."""
