@@ -79,7 +79,7 @@ class Commanders:
         self._by_hash: Mapping[str, Commander] = {}
         self._told = ""
         if path is not None:
-            self._stamp, self._by_hash = _stamp(path), _read(path)
+            self._stamp, self._by_hash = _stamp(path), read_commanders(path)
 
     @property
     def closed(self) -> bool:
@@ -100,7 +100,7 @@ class Commanders:
                 return
             # before it is read: one that changes meanwhile is read again
             self._stamp = stamp
-            self._by_hash = _read(path)
+            self._by_hash = read_commanders(path)
             log.info("%s is read: %d may write or deliver", path, len(self._by_hash))
             self._told = ""
         except HistorianError as error:
@@ -118,7 +118,8 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _read(path: Path) -> dict[str, Commander]:
+def read_commanders(path: Path) -> dict[str, Commander]:
+    """The commanders of a file by the hash of their token. Raises BadInput."""
     try:
         data = path.read_bytes()
     except OSError as error:

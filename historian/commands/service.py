@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: what a command has to be committed, and delivered to the plant
 DEFAULT_TIMEOUT_S = 10.0
-SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.5, 3600.0
+SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.1, 3600.0
 
 #: commands that are being committed, and that wait for their turn
 AT_ONCE = 2
