@@ -27,7 +27,7 @@ from historian.stream.writes import Perform
 #: what a command to the plant is waited for
 MAX_WAIT_S = 60.0
 _MAX_BODY = 64 << 10
-_PAGE, _MAX_PAGE = 100, 1000
+PAGE, MAX_PAGE = 100, 1000
 _TIMES = ("previous_ts", "requested_at", "committed_at", "expires_at", "ts", "settled_at")
 
 
@@ -102,7 +102,7 @@ async def get_commands(request: web.Request) -> web.Response:
     outcome = given.get("outcome")
     if outcome is not None and outcome not in get_args(Outcome):
         raise BadInput(f"outcome is one of {', '.join(get_args(Outcome))}, not {outcome[:40]!r}")
-    limit = integer(given["limit"], "limit", 1, _MAX_PAGE) if "limit" in given else _PAGE
+    limit = integer(given["limit"], "limit", 1, MAX_PAGE) if "limit" in given else PAGE
     found = await request.app[SERVICES].commands.listed(
         tag=path,
         pattern=pattern,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema
 import pytest
 from commanding import OPERATOR, PLAIN, WORKER, Caller, bearer, commanded
 from plants import Device, plant_worker, until
@@ -17,6 +18,7 @@ from proofs.proxy import Proxy
 from sources.brokers import Broker, broker
 
 from historian.schema.connection import Pool
+from historian.server.asyncapi import document
 from historian.server.run import Server
 from historian.stream.frames import JSON
 
@@ -60,6 +62,8 @@ async def test_a_command_reaches_the_plant_and_its_answer_all_viewers(
                         message = await ws.receive_json()
                         seen[message["type"]] = message
             written, outcome = seen["written"], seen["outcome"]
+            described = document()["channels"]["stream"]["messages"]["server.outcome"]["payload"]
+            jsonschema.validate(outcome, described, format_checker=jsonschema.FormatChecker())
             assert (written["id"], written["outcome"], written["write_to"], written["replayed"]) == (7, "accepted", "plant", False)
             assert (outcome["id"], outcome["outcome"], outcome["worker"], outcome["attempts"]) == (7, "delivered", "plant", 1)
             assert [(sample["tag"], sample["value"]) for sample in seen["data"]["samples"]] == [("plant/valve", 40)]

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema
 import pytest
 from commanding import LINE1, OPERATOR, PLAIN, Caller, bearer, commanded, commanders_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from historian.schema.connection import Pool
+from historian.server.asyncapi import document
 from historian.server.run import Server, serving
 from historian.settings import Settings
 from historian.stream.frames import JSON
@@ -37,6 +39,8 @@ async def message(ws: aiohttp.ClientWebSocketResponse, *kinds: str) -> dict[str,
     async with asyncio.timeout(20):
         while True:
             found: dict[str, Any] = await ws.receive_json()
+            described = document()["channels"]["stream"]["messages"][f"server.{found['type']}"]["payload"]
+            jsonschema.validate(found, described, format_checker=jsonschema.FormatChecker())
             if found["type"] in kinds:
                 return found
 
