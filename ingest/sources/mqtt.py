@@ -6,14 +6,14 @@ reason; its good samples are taken nevertheless.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from historian.ingest.path_samples import PathSamples
-from historian.ingest.sources.mqtt_commands import CommandRule, MqttCommands
+from historian.ingest.sources.command_publisher import CommandPublisher, with_commands
+from historian.ingest.sources.mqtt_commands import CommandRule, encoder
 from historian.ingest.sources.mqtt_config import MqttConnectionConfig
 from historian.ingest.sources.mqtt_connection import MqttConnection, Received
 from historian.ingest.sources.mqtt_payloads import Decoded, Row, decode, joined
@@ -59,7 +59,8 @@ class MqttSource:
         async def handle(messages: list[Received]) -> None:
             await self._handle(intake, messages)
 
-        commands = MqttCommands(self._config.command, self.counts) if self._config.command else None
+        rules = self._config.command
+        commands = CommandPublisher([rule.tag for rule in rules], encoder(rules), self.counts) if rules else None
         connection = MqttConnection(
             self._config,
             self._topics.subscriptions,
@@ -71,19 +72,7 @@ class MqttSource:
         if commands is None:
             await connection.run(handle)
             return
-        publishing = asyncio.create_task(commands.run(connection, intake.commands))
-        taking = asyncio.create_task(connection.run(handle))
-        try:
-            await asyncio.wait((publishing, taking), return_when=asyncio.FIRST_COMPLETED)
-            for task in (publishing, taking):
-                if task.done():
-                    task.result()
-        finally:
-            # what is on its way needs the connection
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
+        await with_commands(connection.run(handle), commands.run(connection, intake.commands))
 
     async def _handle(self, intake: Intake, messages: list[Received]) -> None:
         """Samples of consecutive messages are put together."""

@@ -1,18 +1,8 @@
-"""Commands published to an MQTT broker: the `[[mqtt.command]]` tables. docs/commands.md says what the plant gets.
-
-Promise. A command is published with quality of service 1, at least once, and settled as delivered when the broker has confirmed it. It is never published after its
-expiry, nor when another worker may have it: both by the clock that does not jump, from before the command was taken. Where a broker does not confirm in time the
-connection is cut, so that nothing of what waits in this process or its socket is sent later.
-
-Of one tag one command is on its way at a time; what the plant does with it, it says by a sample.
-"""
+"""Which topics commands are published to, and how: the `[[mqtt.command]]` tables. docs/ingest/mqtt.md describes every key."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,24 +11,11 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from historian.ingest.backoff import Backoff
-from historian.ingest.command_queue import CommandQueue
-from historian.ingest.sources.mqtt_connection import MqttConnection
-from historian.ingest.sources.source import SourceCounts
+from historian.ingest.sources.command_publisher import Encode, Undeliverable
 from historian.ingest.sources.topics import filter_regex
 from historian.schema.commands import Claim
-from historian.schema.errors import BadInput, Conflict, HistorianError
+from historian.schema.errors import BadInput
 from historian.schema.paths import wildcard_regex
-
-log = logging.getLogger(__name__)
-
-#: commands on their way at a time; paho sends no more than 20 that are not confirmed, and keeps the others for later
-AT_ONCE = 16
-_WAIT_S = 20.0
-#: published with less time left it would not be confirmed anyway
-_LEAST_S = 0.02
-_LONGEST_PAUSE_S = 5.0
-_TOLD_S = 30.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -91,98 +68,20 @@ class CommandRule(BaseModel):
         return _PLACE.sub(lambda place: stands[place[1] if place[1] == "tag" else place[1].lstrip("0")], self.topic)
 
 
-class MqttCommands:
-    """Takes commands from a queue to a broker. `connected` and `lost` are hooks of the connection; `counts.more` has what became of them."""
+def encoder(rules: Sequence[CommandRule]) -> Encode:
+    """Topic and payload of a command by the first rule that is for its tag."""
 
-    def __init__(self, rules: Sequence[CommandRule], counts: SourceCounts) -> None:
-        self._rules = tuple(rules)
-        self._patterns = list(dict.fromkeys(rule.tag for rule in rules))
-        self._counts = counts
-        self._connected = asyncio.Event()
-        self._room = asyncio.Semaphore(AT_ONCE)
-        self._told = (0.0, "")
-        counts.more.update(commands_delivered=0, commands_released=0, commands_failed=0)
+    def encode(claim: Claim) -> tuple[str, bytes]:
+        for rule in rules:
+            topic = rule.topic_of(claim.tag)
+            if topic is None:
+                continue
+            if not topic or len(topic.encode()) > 65535 or set("+#\0") & set(topic) or topic.startswith("$"):
+                raise Undeliverable(f"{topic[:100]!r} is no topic that one can publish to")
+            return topic, _payload(claim, rule)
+        raise Undeliverable("no [[mqtt.command]] is for this tag")
 
-    async def connected(self) -> None:
-        self._connected.set()
-
-    async def lost(self) -> None:
-        self._connected.clear()
-
-    async def run(self, connection: MqttConnection, queue: CommandQueue) -> None:
-        """Until cancelled."""
-        pause = Backoff(0.2, _LONGEST_PAUSE_S)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                # without a broker another worker may have better luck
-                await self._connected.wait()
-                try:
-                    if not await queue.wait(self._patterns, _WAIT_S):
-                        continue
-                    async with self._room:
-                        pass
-                    asked_at = time.monotonic()
-                    claims = await queue.claim(self._patterns, AT_ONCE)
-                    pause.reset()
-                except HistorianError as error:
-                    self._tell(f"commands cannot be taken: {error}")
-                    await asyncio.sleep(pause.next())
-                    continue
-                for claim in claims:
-                    group.create_task(self._deliver(connection, queue, claim, asked_at))
-                if not claims:
-                    # another worker was quicker
-                    await asyncio.sleep(pause.next())
-
-    async def _deliver(self, connection: MqttConnection, queue: CommandQueue, claim: Claim, asked_at: float) -> None:
-        async with self._room:
-            outcome, detail, sent = await self._published(
-                connection, claim, asked_at + min(claim.held_s, claim.expires_s), asked_at + claim.expires_s
-            )
-            pause = Backoff(0.2, _LONGEST_PAUSE_S)
-            # what could not be said until then is found out from the audit: it is settled there as not confirmed
-            until = time.monotonic() + _TOLD_S
-            while True:
-                try:
-                    if outcome == "released":
-                        await queue.release(claim, detail, sent=sent)
-                    else:
-                        await queue.settle(claim, outcome, detail or None)
-                    break
-                except HistorianError as error:
-                    self._tell(f"that command {claim.command_id} is {outcome} cannot be told: {error}")
-                    if time.monotonic() > until:
-                        break
-                    await asyncio.sleep(pause.next())
-        self._counts.more[f"commands_{outcome}"] += 1
-        log.info("command %d to %s: %s%s", claim.command_id, claim.tag, outcome, f", {detail}" if detail else "")
-
-    async def _published(
-        self, connection: MqttConnection, claim: Claim, until: float, expires: float
-    ) -> tuple[Literal["delivered", "failed", "released"], str, bool]:
-        """What became of one, why, and whether it may have been sent."""
-        topic, rule = next(((found, rule) for rule in self._rules if (found := rule.topic_of(claim.tag)) is not None), ("", self._rules[0]))
-        if not topic or len(topic.encode()) > 65535 or set("+#\0") & set(topic) or topic.startswith("$"):
-            return "failed", f"{topic[:100]!r} is no topic that one can publish to", False
-        if not connection.is_connected:
-            return "released", "the worker has lost its broker", False
-        left = until - time.monotonic()
-        if left < _LEAST_S:
-            return "released", "the worker had no time left to publish it", False
-        try:
-            # the broker lets go of what its subscribers have not fetched by then
-            await connection.publish(topic, _payload(claim, rule), qos=1, timeout_s=left, expires_s=expires - time.monotonic())
-        except Conflict as error:
-            return "failed", str(error), False
-        except HistorianError as error:
-            connection.abort(f"it did not confirm command {claim.command_id} in time")
-            return "released", f"not confirmed by the broker: {error}"[:2000], True
-        return "delivered", "", True
-
-    def _tell(self, text: str) -> None:
-        if self._told[1] != text or time.monotonic() - self._told[0] > 60:
-            self._told = (time.monotonic(), text)
-            log.warning("%s", text)
+    return encode
 
 
 def _iso(us: int) -> str:
