@@ -134,6 +134,8 @@ class SparkplugSource:
                 self.counts.refused += 1
                 await intake.refuse(_reason(outcome.faults), outcome.message.topic, outcome.message.payload, _after(outcome))
             self.counts.more.update(self._state.counts)
+            # commands ask too
+            await self._ask_for_rebirths()
 
     async def _handle(self, intake: Intake, messages: list[Received], births: Path) -> None:
         rows: list[dict[str, Any]] = []

@@ -15,10 +15,10 @@ def encoder(state: SparkplugState) -> Encode:
     """Topic and payload of a command to a metric whose birth is known, of a node or device that is alive."""
 
     def encode(claim: Claim) -> tuple[str, bytes]:
-        found = state.metric_of(claim.tag)
+        now_ms = time.time_ns() // 1_000_000
+        found = state.metric_of(claim.tag, now_ms * 1000)
         if isinstance(found, str):
             raise Undeliverable(found)
-        now_ms = time.time_ns() // 1_000_000
         payload = Payload(timestamp=now_ms)
         # by its name: aliases are of a session, which may be another one by now
         metric = payload.metrics.add(name=found.name, timestamp=now_ms, datatype=found.datatype)

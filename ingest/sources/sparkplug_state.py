@@ -466,8 +466,8 @@ class SparkplugState:
         known = self._owners.setdefault(path, owner)
         return None if known == owner else f"its tag {path!r} is that of metric {known[3]!r} of {known[0]}/{known[1]}/{known[2] or ''}"
 
-    def metric_of(self, path: str) -> Addressed | str:
-        """Where a command to a tag goes; or, in words, why there is no such place now."""
+    def metric_of(self, path: str, now_us: int) -> Addressed | str:
+        """Where a command to a tag goes; or, in words, why there is no such place now. A node of which it is not known is to be asked for a rebirth then."""
         owner = self._owners.get(path)
         if owner is None:
             return "no birth was seen of a metric with this tag"
@@ -475,9 +475,14 @@ class SparkplugState:
         node = self._nodes[group, name]
         where = f"{group}/{name}" + (f"/{device}" if device is not None else "")
         # a birth from before the connection was lost, or the worker restarted, says nothing of now
-        birth = node.births.get(device) if node.trusted else None
-        if birth is None or device in node.died_us or None in node.died_us:
-            return f"{where} is dead, or was not born again since this worker connected"
+        if device in node.died_us or None in node.died_us:
+            return f"{where} is dead"
+        if not node.trusted:
+            self._ask(node, now_us)
+            return f"whether {where} lives is not known since this worker connected; it is asked for a birth: try again"
+        birth = node.births.get(device)
+        if birth is None:
+            return f"{where} was not born with its node"
         known = birth.by_name.get(metric)
         if known is None:
             return f"{where} has no metric {metric!r} any more"
