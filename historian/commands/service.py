@@ -168,10 +168,6 @@ class Commands:
                 return found
             await self.bell.rung(ring, min(left, _TEND_S))
 
-    async def listed(self, **filters: Any) -> list[Command]:
-        """As `schema.commands.listed`. Raises Unavailable."""
-        return await query(self._pool, lambda conn: commands.listed(conn, **filters))
-
     # -- how a command is made
 
     def _check_right(self, who: Who) -> None:

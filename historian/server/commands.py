@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from historian.commands.service import DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, SHORTEST_TIMEOUT_S, Who
 from historian.query.times import format_time, parse_time
-from historian.schema.commands import PENDING, Command, Outcome
+from historian.schema.commands import PENDING, Command, Outcome, listed
+from historian.schema.connection import translated
 from historian.schema.errors import BadInput
 from historian.schema.paths import check_path, is_wildcard, wildcard_regex
 from historian.server.access import client_of, offered_token
@@ -103,15 +104,13 @@ async def get_commands(request: web.Request) -> web.Response:
     if outcome is not None and outcome not in get_args(Outcome):
         raise BadInput(f"outcome is one of {', '.join(get_args(Outcome))}, not {outcome[:40]!r}")
     limit = integer(given["limit"], "limit", 1, MAX_PAGE) if "limit" in given else PAGE
-    found = await request.app[SERVICES].commands.listed(
-        tag=path,
-        pattern=pattern,
-        start=parse_time(given["start"], now_us) if "start" in given else None,
-        end=parse_time(given["end"], now_us) if "end" in given else None,
-        outcome=outcome,
-        before=integer(given["before"], "before", 0, 2**63 - 1) if "before" in given else None,
-        limit=limit + 1,
-    )
+    start = parse_time(given["start"], now_us) if "start" in given else None
+    end = parse_time(given["end"], now_us) if "end" in given else None
+    before = integer(given["before"], "before", 0, 2**63 - 1) if "before" in given else None
+    with translated():
+        # as other queries: what is read must not keep a command waiting
+        async with request.app[SERVICES].reading(client_of(request)) as conn:
+            found = await listed(conn, tag=path, pattern=pattern, start=start, end=end, outcome=outcome, before=before, limit=limit + 1)
     page = found[:limit]
     return _answer({"commands": [row_of(command) for command in page], "next": page[-1].command_id if len(found) > limit else None})
 
