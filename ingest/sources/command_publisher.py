@@ -30,6 +30,7 @@ _WAIT_S = 20.0
 #: published with less time left it would not be confirmed anyway
 _LEAST_S = 0.02
 _LONGEST_PAUSE_S = 5.0
+_LOST_S = 0.2
 _TOLD_S = 30.0
 
 
@@ -66,6 +67,10 @@ class CommandPublisher:
             while True:
                 # without a broker another worker may have better luck
                 await self._connected.wait()
+                if not connection.is_connected:
+                    # lost, and what came before is still being handled
+                    await asyncio.sleep(_LOST_S)
+                    continue
                 try:
                     if not await queue.wait(self._patterns, _WAIT_S):
                         continue
