@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     #: serve off loopback without a token: whoever reaches the port reads and writes
     allow_anonymous: bool = False
+    #: who may write to tags, and take commands to the plant (docs/commands.md); none: nobody
+    commanders: Path | None = None
     #: further names by which this server is addressed (Host header), as behind a reverse proxy
     allowed_hosts: tuple[str, ...] = ()
     #: origins (`https://hmi.example`) whose pages may use this server; its own page always may
@@ -100,6 +102,12 @@ class Settings(BaseSettings):
     max_stream_tags: Positive = 50_000
     #: control messages of a stream connection a second, in the long run
     max_controls_s: Positive = 100
+    #: commands of one commander or address a second, in the long run
+    max_commands_s: Annotated[float, Field(gt=0)] = 5.0
+    #: so long the audit has a command
+    commands_kept_s: Seconds = 10 * 366 * 86_400.0
+    #: and one that was refused
+    refused_commands_kept_s: Seconds = 90 * 86_400.0
     #: of each subscription, waiting for a client that does not read
     stream_queue: Positive = 8 * _MB
     #: of the live bus, for streams that resume
@@ -161,8 +169,8 @@ class Settings(BaseSettings):
     @property
     def connections(self) -> int:
         """How many a worker may have to the database."""
-        # the lanes of both batchers; partitions, new tags and the doorbell; the upkeep's; the leases'
-        return 2 * self.write_lanes + 3 + self.read_connections + self.backfill_connections + 7 + 1
+        # the lanes of both batchers; partitions, new tags and the doorbell; the upkeep's; the leases'; those of commands
+        return 2 * self.write_lanes + 3 + self.read_connections + self.backfill_connections + 7 + 1 + 6
 
     @property
     def on_loopback(self) -> bool:

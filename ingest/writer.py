@@ -26,7 +26,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 Publish = Callable[[Notice], None]
 #: xid, position and content of what was committed, for the bus between servers; says whether it is on its way
 Relay = Callable[[int, int, bytes], bool]
+#: what else a transaction does, first of all; it is called again where the transaction is begun again
+Beside = Callable[[Connection], Awaitable[None]]
 
 #: An earlier write of this process that takes longer than this may be waiting, in the database, for something that we hold (TimescaleDB making a chunk): begin again
 #: behind it. PostgreSQL cannot see a circle of which one part is a wait in this process.
@@ -190,33 +192,38 @@ class Writer:
         self._relayed = True
         self.counts = WriterCounts()
 
-    async def write(self, batches: Sequence[Batch], *, after: Sequence[asyncio.Future[None]] = ()) -> list[Receipt | Conflict]:
+    async def write(
+        self, batches: Sequence[Batch], *, after: Sequence[asyncio.Future[None]] = (), beside: Beside | None = None
+    ) -> list[Receipt | Conflict]:
         """Store batches in one transaction, later ones over earlier ones. Answers in their order, a Conflict for a batch whose (producer, seq) stands with other content.
 
         `after`: earlier writes to some of the same tags, which are to commit first: done when they have committed or failed. They never hold the same (producer, seq).
+        `beside`: written in the same transaction, before the batches; of the snapshot it may lock the rows of their tags. What it raises rolls everything back.
 
         Raises UnknownTag, Unavailable. Either all that are no Conflict are stored or none is.
         """
         try:
-            return await self._write(batches, after)
+            return await self._write(batches, after, beside)
         except asyncpg.CheckViolationError:
             # "no partition of relation found for row": retention dropped a month that we had made
             self._partitions.forget()
-            return await self._write(batches, after)
+            return await self._write(batches, after, beside)
 
-    async def _write(self, batches: Sequence[Batch], after: Sequence[asyncio.Future[None]]) -> list[Receipt | Conflict]:
+    async def _write(
+        self, batches: Sequence[Batch], after: Sequence[asyncio.Future[None]], beside: Beside | None
+    ) -> list[Receipt | Conflict]:
         try:
             for batch in batches:
                 await self._partitions.make_room(batch.samples.ts)
             rows = sum(len(batch.samples) for batch in batches)
             work = await asyncio.to_thread(_Work.of, batches) if rows > _LARGE else _Work.of(batches)
             try:
-                answers, notice, replaced = await self._commit(work, after, ahead=True)
+                answers, notice, replaced = await self._commit(work, after, beside, ahead=True)
             except _Overtaken:
                 self.counts.begun_again += 1
                 if after:
                     await asyncio.wait(after)
-                answers, notice, replaced = await self._commit(work, (), ahead=False)
+                answers, notice, replaced = await self._commit(work, (), beside, ahead=False)
         except (HistorianError, asyncio.CancelledError, asyncpg.CheckViolationError):
             raise
         except Exception as error:
@@ -236,11 +243,13 @@ class Writer:
         return answers
 
     async def _commit(
-        self, work: _Work, after: Sequence[asyncio.Future[None]], *, ahead: bool
+        self, work: _Work, after: Sequence[asyncio.Future[None]], beside: Beside | None, *, ahead: bool
     ) -> tuple[list[Receipt | Conflict], Notice | None, int]:
         try:
             async with self._pool.acquire() as conn:
                 async with conn.transaction():
+                    if beside is not None:
+                        await beside(conn)
                     answers, notice, content, replaced = await self._transaction(conn, work, after, ahead)
                 # committed, and only now known to anybody
                 if notice is not None:

@@ -23,6 +23,8 @@ from historian.schema.visibility import VisibilitySnapshot
 
 Kind = Literal["float", "int", "bool", "digital", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+#: where a command to a tag goes: into the history, or by an ingest worker to the plant, whose answer is the sample
+WriteTo = Literal["historian", "plant"]
 #: kinds whose value holds until the next sample
 STEPPED: frozenset[Kind] = frozenset({"bool", "digital", "text"})
 
@@ -35,7 +37,8 @@ MAX_WILDCARDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One row of the catalogue. `low` and `high` are the range in `unit`; `states` maps the codes of a digital tag, as decimal text, to names."""
+    """One row of the catalogue. `low` and `high` are the range in `unit`; `states` maps the codes of a digital tag, as decimal text, to names. `writable`: commands
+    may write it (docs/commands.md), and `write_to` is where they go."""
 
     tag_id: int
     path: str
@@ -46,6 +49,8 @@ class Tag:
     high: float | None = None
     step: bool = False
     states: Mapping[str, str] | None = None
+    writable: bool = False
+    write_to: WriteTo = "historian"
 
     def row(self) -> dict[str, Any]:
         """As in `GET /v1/tags`."""
@@ -59,6 +64,8 @@ class Tag:
             "high": self.high,
             "step": self.step,
             "states": dict(self.states) if self.states is not None else None,
+            "writable": self.writable,
+            "write_to": self.write_to,
         }
 
     def state_code(self, name: str) -> int | None:
@@ -82,6 +89,8 @@ class TagDefinition(BaseModel):
     high: float | None = None
     step: bool | None = None
     states: Annotated[dict[str, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=MAX_STATES)] | None = None
+    writable: bool | None = None
+    write_to: WriteTo | None = None
 
     @field_validator("path")
     @classmethod
@@ -128,12 +137,24 @@ class TagDefinition(BaseModel):
         return self
 
 
-_COLUMNS = "tag_id, path, kind, unit, description, low, high, step, states::text AS states"
+_COLUMNS = "tag_id, path, kind, unit, description, low, high, step, states::text AS states, writable, write_to"
 
 
 def _tag(row: asyncpg.Record) -> Tag:
     states = json.loads(row["states"]) if row["states"] is not None else None
-    return Tag(row["tag_id"], row["path"], row["kind"], row["unit"], row["description"], row["low"], row["high"], row["step"], states)
+    return Tag(
+        row["tag_id"],
+        row["path"],
+        row["kind"],
+        row["unit"],
+        row["description"],
+        row["low"],
+        row["high"],
+        row["step"],
+        states,
+        row["writable"],
+        row["write_to"],
+    )
 
 
 class Catalogue:
@@ -276,10 +297,13 @@ class Catalogue:
             raise BadInput(f"tag {tag.path!r}: low {low} is above high {high}")
         unit = definition.unit if "unit" in given else tag.unit
         description = definition.description if "description" in given else tag.description
-        if Tag(tag.tag_id, tag.path, kind, unit, description, low, high, step, states) == tag:
+        writable = tag.writable if definition.writable is None else definition.writable
+        write_to = definition.write_to or tag.write_to
+        if Tag(tag.tag_id, tag.path, kind, unit, description, low, high, step, states, writable, write_to) == tag:
             return
         await conn.execute(
-            "UPDATE historian.tag SET kind = $2, unit = $3, description = $4, low = $5, high = $6, step = $7, states = $8::text::jsonb WHERE tag_id = $1",
+            "UPDATE historian.tag SET kind = $2, unit = $3, description = $4, low = $5, high = $6, step = $7, states = $8::text::jsonb,"
+            " writable = $9, write_to = $10 WHERE tag_id = $1",
             tag.tag_id,
             kind,
             unit,
@@ -288,4 +312,6 @@ class Catalogue:
             high,
             step,
             json.dumps(states, ensure_ascii=False) if states is not None else None,
+            writable,
+            write_to,
         )

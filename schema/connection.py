@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -14,6 +14,7 @@ from historian.schema.errors import HistorianError, SchemaError, Unavailable
 
 Connection: TypeAlias = Any  # asyncpg.Connection or its pool proxy; asyncpg has no types
 Pool: TypeAlias = Any  # asyncpg.Pool
+Answer = TypeVar("Answer")
 
 #: PostgreSQL counts microseconds from 2000-01-01
 PG_EPOCH_US = 946_684_800_000_000
@@ -168,6 +169,13 @@ async def open_pool(
             command_timeout=None,
             max_inactive_connection_lifetime=300,
         )
+
+
+async def query(pool: Pool, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+    """Ask on a connection of the pool. Raises our errors for the driver's."""
+    with translated():
+        async with pool.acquire() as conn:
+            return await ask(conn)
 
 
 async def connect(dsn: str, *, name: str = "historian") -> Connection:

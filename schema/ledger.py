@@ -18,6 +18,9 @@ RELAYED = " relayed"
 
 MAX_SEQ = 2**63 - 1
 
+#: producers of writes that name none begin so; nobody can send such a batch again, so their ledger rows are soon removed
+ANONYMOUS = "anonymous:"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from historian import __version__
-from historian.cli import archive, cursors, db, demo, import_, ingest, query, retention, serve, spool, tags, tail
+from historian.cli import archive, commands, cursors, db, demo, import_, ingest, query, retention, serve, spool, tags, tail
 from historian.schema.errors import BadSamples, HistorianError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("import", epilog=import_.EPILOG)(import_.import_files)
 app.command("query", epilog=query.EPILOG)(query.query)
 app.command("tail", epilog=tail.EPILOG)(tail.tail)
+app.add_typer(commands.app, name="commands")
 app.add_typer(cursors.app, name="cursors")
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(spool.app, name="spool")

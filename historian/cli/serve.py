@@ -41,6 +41,15 @@ def serve(
     allow_anonymous: Annotated[
         bool, typer.Option("--allow-anonymous", help="Off loopback: let everybody who reaches the port read and write.")
     ] = False,
+    commanders: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who may write to tags (docs/commands.md); without it nobody.",
+            envvar="HISTORIAN_COMMANDERS",
+            show_envvar=False,
+        ),
+    ] = None,
     allowed_host: Annotated[list[str] | None, typer.Option(help="A further name of this server, as behind a proxy.")] = None,
     allowed_origin: Annotated[list[str] | None, typer.Option(help="An origin whose pages may use this server.")] = None,
     create_tags: Annotated[
@@ -78,6 +87,7 @@ def serve(
         "host": host,
         "port": port,
         "allow_anonymous": allow_anonymous or None,
+        "commanders": commanders,
         "allowed_hosts": tuple(allowed_host) if allowed_host else None,
         "allowed_origins": tuple(allowed_origin) if allowed_origin else None,
         "create_tags": create_tags,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the tags, define them and change what is said of them.", no_args_is_help=True)
 
-_FIELDS = ("path", "kind", "unit", "description", "low", "high", "step", "states")
+_FIELDS = ("path", "kind", "unit", "description", "low", "high", "step", "states", "writable", "write_to")
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A tag path.", show_default=False)]
 
@@ -68,6 +68,7 @@ def show(path: Path_, as_json: Json = False, url: Url = None, token: Token = Non
         "description": tag.description,
         "range": _range(tag),
         "step": "holds until the next sample" if tag.step else None,
+        "writable": f"yes, commands go to {'the plant' if tag.write_to == 'plant' else 'the historian'}" if tag.writable else None,
         "states": ", ".join(f"{code} {name}" for code, name in (tag.states or {}).items()),
         "newest": f"{sample.shown}, {quality_word(sample.quality)}, {sample.time}" if sample else "no samples yet",
     }
@@ -89,12 +90,19 @@ def set_(
     high: Annotated[float | None, typer.Option(help="High end of the range.")] = None,
     step: Annotated[bool | None, typer.Option("--step/--no-step", help="A value holds until the next sample.")] = None,
     states: Annotated[str | None, typer.Option(metavar="CODE=NAME,…", help="Names of a digital tag's codes.")] = None,
+    writable: Annotated[
+        bool | None, typer.Option("--writable/--no-writable", help="Commands may write it; needs a token that may (docs/commands.md).")
+    ] = None,
+    write_to: Annotated[
+        str | None,
+        typer.Option(metavar="historian|plant", help="Where a command goes: becomes a sample, or an ingest worker publishes it."),
+    ] = None,
     as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """Define a tag, or change it. What is not given stays as it is."""
-    given: dict[str, Any] = {"kind": kind, "low": low, "high": high, "step": step}
+    given: dict[str, Any] = {"kind": kind, "low": low, "high": high, "step": step, "writable": writable, "write_to": write_to}
     definition: dict[str, Any] = {"path": path} | {name: value for name, value in given.items() if value is not None}
     definition |= {name: value or None for name, value in (("unit", unit), ("description", description)) if value is not None}
     if states is not None:
@@ -127,7 +135,8 @@ def import_(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Define tags from a file. CSV has the columns path, kind, unit, description, low, high, step, states, or some; an empty field leaves what stands."""
+    """Define tags from a file. CSV has the columns path, kind, unit, description, low, high, step, states, writable, write_to, or some; an empty
+    field leaves what stands."""
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     definitions = _from_csv(text) if file.suffix.lower() == ".csv" else _from_json(text)
     with _client(url, token) as client:
@@ -209,7 +218,7 @@ def _truth(text: str) -> bool:
     return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.strip().lower()]
 
 
-_FROM_TEXT: dict[str, Any] = {"low": float, "high": float, "step": _truth, "states": _states}
+_FROM_TEXT: dict[str, Any] = {"low": float, "high": float, "step": _truth, "states": _states, "writable": _truth}
 
 
 def _print_json(document: Any) -> None:

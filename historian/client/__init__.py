@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from historian.client.address import default_url
 from historian.client.asynchronous import AsyncClient
+from historian.client.commands import Command
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Acknowledged, Added, Batch, Changed, Event, Gap, Grown, Live, Lost, Opened, Reached, Refused, Stream
 from historian.client.synchronous import Client, ClientStream
@@ -22,6 +23,7 @@ __all__ = [
     "Changed",
     "Client",
     "ClientStream",
+    "Command",
     "Event",
     "Gap",
     "Grown",

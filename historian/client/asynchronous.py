@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from historian.client.address import Address
 from historian.client.columns import BATCH_ROWS, Data, Part, parts
+from historian.client.commands import Command, command_of, perform
 from historian.client.frames import Shape
 from historian.client.http import Http
 from historian.client.ingest import Ingest
@@ -156,6 +157,52 @@ class AsyncClient:
             return []
         return [(first, last) for first, last in answer["ranges"]]
 
+    # -- commands
+
+    async def command(
+        self, tag: str, value: bool | int | float | str, *, key: str | None = None, timeout: float = 10.0, wait: float = 0.0
+    ) -> Command:
+        """Write a value to a tag that is writable; it is committed when this returns (docs/commands.md). The client's token has to have the right.
+
+        Of a tag that goes to the plant the outcome is then `accepted`; with `wait` (seconds) it is returned once it is `delivered`, or whatever else became of it.
+        `timeout`: seconds from now after which it is not published to the plant any more. `key`: the same key is the same command, however often it is sent.
+
+        Raises Forbidden (no right, or the tag is not writable), BadInput (a value that it does not take), UnknownTag, Conflict (a key of another command), Busy; and
+        Unavailable, where it may be committed all the same: the same key tells.
+        """
+        return await perform(self._http, tag, value, key=key, timeout_s=timeout, wait_s=wait)
+
+    async def command_of(self, command_id: int, *, wait: float = 0.0) -> Command:
+        """A command as it stands; with `wait` (up to 50 s) as soon as it is settled. Raises NotFound."""
+        return command_of(await self._json("GET", f"/v1/commands/{command_id}", params=[("wait", str(min(wait, 50.0)))]))
+
+    async def commands(
+        self,
+        tag: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
+    ) -> list[Command]:
+        """The audit, the newest first: commands of tags that a path or wildcard names, asked for in [start, end)."""
+        given = {
+            "tag": tag,
+            "start": None if start is None else as_wire(start),
+            "end": None if end is None else as_wire(end),
+            "outcome": outcome,
+        }
+        params: list[tuple[str, str | int]] = [(name, value) for name, value in given.items() if value is not None]
+        found: list[Command] = []
+        before: list[tuple[str, str | int]] = []
+        while len(found) < limit:
+            page = await self._json("GET", "/v1/commands", params=[*params, *before, ("limit", min(limit - len(found), 1000))])
+            found += map(command_of, page["commands"])
+            if page["next"] is None:
+                break
+            before = [("before", page["next"])]
+        return found
+
     # -- the catalogue
 
     async def tags(self, match: str | None = None) -> TagList:
@@ -164,7 +211,8 @@ class AsyncClient:
         return TagList(tag_of(row) for row in answer["tags"])
 
     async def define(self, tags: Iterable[TagDefinition | Tag | Mapping[str, Any]] | TagDefinition | Tag | Mapping[str, Any]) -> TagList:
-        """Make tags or change them: `path`, and perhaps `kind`, `unit`, `description`, `low`, `high`, `step`, `states`. What a dict leaves out stays as it is.
+        """Make tags or change them: `path`, and perhaps `kind`, `unit`, `description`, `low`, `high`, `step`, `states`, `writable`, `write_to`.
+        What a dict leaves out stays as it is.
 
         Up to 5000 at once are defined all or none. Raises Conflict for another kind on a tag that has samples.
         """

@@ -91,13 +91,15 @@ class Http:
         path: str,
         *,
         params: Parameters = (),
-        body: bytes | None = None,
+        body: bytes | Callable[[], bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
-        """The whole body and the headers of a good answer. Raises the HistorianError that the server tells of, and Unavailable if it cannot be reached."""
+        """The whole body and the headers of a good answer. `body` may be made anew for each try. Raises the HistorianError that the server tells of, and Unavailable
+        if it cannot be reached."""
 
         async def once() -> tuple[bytes, Mapping[str, str]]:
-            async with self.translated(), await self._send(method, path, params, body, headers) as response:
+            data = body() if callable(body) else body
+            async with self.translated(), await self._send(method, path, params, data, headers) as response:
                 return await response.read(), response.headers
 
         return await self._patiently(once)

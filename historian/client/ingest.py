@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from historian.client.address import Address
 from historian.client.columns import BATCH_ROWS, Data, Part, parts
+from historian.client.command_queue import ServerCommands
 from historian.client.http import Http
 from historian.client.ingest_channel import Channel
 from historian.client.ingest_wire import Item
@@ -48,6 +49,7 @@ class IngestLink:
         self._http = Http(Address.of(url, token), timeout=timeout, retry_s=retry_s)
         self._channel = Channel(self._http, check_producer(producer), instance or str(uuid.uuid4()), retry_s=retry_s)
         self._ack_s = ack_s
+        self.commands = ServerCommands(self._http, producer)
 
     @property
     def producer(self) -> str:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from historian.client.asynchronous import AsyncClient
 from historian.client.columns import Data
+from historian.client.commands import Command
 from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
 from historian.client.stream import Event, Gap, Stream
@@ -111,6 +112,28 @@ class Client:
     def write(self, data: Data, *, producer: str | None = None, seq: int | None = None) -> Receipt:
         """Write samples; they are on disk when this returns. See `AsyncClient.write`."""
         return self._loop().run(self._async.write(data, producer=producer, seq=seq))
+
+    def command(
+        self, tag: str, value: bool | int | float | str, *, key: str | None = None, timeout: float = 10.0, wait: float = 0.0
+    ) -> Command:
+        """Write a value to a tag that is writable; it is committed when this returns. See `AsyncClient.command`."""
+        return self._loop().run(self._async.command(tag, value, key=key, timeout=timeout, wait=wait))
+
+    def command_of(self, command_id: int, *, wait: float = 0.0) -> Command:
+        """A command as it stands; with `wait` as soon as it is settled. Raises NotFound."""
+        return self._loop().run(self._async.command_of(command_id, wait=wait))
+
+    def commands(
+        self,
+        tag: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
+    ) -> list[Command]:
+        """The audit, the newest first. See `AsyncClient.commands`."""
+        return self._loop().run(self._async.commands(tag, start=start, end=end, outcome=outcome, limit=limit))
 
     def committed(self, producer: str) -> list[tuple[int, int]]:
         """The seqs of a producer's batches that are on disk, as inclusive ranges."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from historian.commands.commanders import Commanders
 from historian.schema.errors import Forbidden, Unauthorized
 from historian.server.problems import problem_response
 from historian.server.services import SERVICES
@@ -76,7 +77,8 @@ def _check_origin(request: web.Request, settings: Settings) -> None:
     raise Forbidden(f"pages of {origin[:100]!r} may not use this server; allow them with --allowed-origin")
 
 
-def _offered_token(request: web.Request) -> str | None:
+def offered_token(request: web.Request) -> str | None:
+    """What a request says to be let in, or None."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
@@ -91,12 +93,15 @@ def _offered_token(request: web.Request) -> str | None:
     return None
 
 
-def _check_token(request: web.Request, settings: Settings) -> None:
+def _check_token(request: web.Request, settings: Settings, commanders: Commanders) -> None:
     if settings.token is None or request.path in _OPEN or request.path.startswith(_OPEN_BELOW):
         return
-    offered = _offered_token(request)
+    offered = offered_token(request)
     if offered is None:
         raise Unauthorized("this server wants a token: Authorization: Bearer …")
+    if commanders.find(offered) is not None:
+        # who may write to tags may do all that the others may
+        return
     if not hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), settings.token.get_secret_value().encode()):
         raise Unauthorized("this is not the server's token")
 
@@ -110,7 +115,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
         _check_origin(request, settings)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return web.Response(status=204, headers=_cors(request, settings) | {"Access-Control-Max-Age": "600"})
-        _check_token(request, settings)
+        _check_token(request, settings, request.app[SERVICES].commands.commanders)
     except Unauthorized as error:
         response = problem_response(error)
         response.headers["WWW-Authenticate"] = 'Bearer realm="historian"'

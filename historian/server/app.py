@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from historian.server import cursors, health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
+from historian.server import (
+    commands,
+    cursors,
+    deliveries,
+    health,
+    ingest,
+    page,
+    producers,
+    range,
+    snapshot,
+    stream,
+    stream_http,
+    tags,
+    write,
+)
 from historian.server.access import access, add_headers
 from historian.server.asyncapi import asyncapi
 from historian.server.openapi import openapi
@@ -21,6 +35,7 @@ def make_app(services: Services) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(ingest.close_ingests)
     app.on_shutdown.append(stream.close_streams)
+    app.on_shutdown.append(commands.close_waits)
     app.router.add_routes(
         [
             web.post("/v1/write", write.write),
@@ -33,6 +48,12 @@ def make_app(services: Services) -> web.Application:
             web.get("/v1/cursors", cursors.get_cursors),
             web.delete("/v1/cursors/{name}", cursors.delete_cursor),
             web.post("/v1/cursors/{name}/acknowledge", cursors.acknowledge),
+            web.post("/v1/commands", commands.post_command),
+            web.get("/v1/commands", commands.get_commands),
+            web.get(r"/v1/commands/{id:\d+}", commands.get_command),
+            web.get("/v1/commands/waiting", deliveries.get_waiting),
+            web.post("/v1/commands/claim", deliveries.post_claim),
+            web.post(r"/v1/commands/{id:\d+}/outcome", deliveries.post_outcome),
             web.get("/v1/stream", stream.stream),
             web.get("/v1/ingest", ingest.ingest),
             web.get("/openapi.json", openapi),

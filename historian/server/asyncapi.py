@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from historian import __version__
 from historian.server.ingest_messages import Open
 from historian.server.openapi import PROBLEM, TAG
+from historian.server.openapi_commands import COMMAND
 from historian.stream import frames, ingest_frames, messages
 
 _STRING: dict[str, Any] = {"type": "string"}
@@ -71,6 +72,10 @@ def _stream_messages() -> dict[str, dict[str, Any]]:
             "position", "Of a durable subscription: all that came before is whole up to here", {"id": _ID, "position": _STRING}
         ),
         "acknowledged": _message("acknowledged", "This position is stored", {"id": _ID, "position": _STRING}),
+        "written": _message(
+            "written", "The command is committed; docs/commands.md", {"id": _ID, "replayed": {"type": "boolean"}} | COMMAND
+        ),
+        "outcome": _message("outcome", "What became of a command that was accepted", {"id": _ID} | COMMAND),
         "gap": _message(
             "gap",
             "Samples in [from, to) were left out; `range` is the path of the range query that brings them",

@@ -25,12 +25,11 @@ from historian.ingest.decode import decode
 from historian.ingest.leases import Lease
 from historian.schema.connection import translated
 from historian.schema.errors import BadInput, Busy, Conflict, HistorianError, SchemaError, Unavailable
-from historian.schema.ledger import Batch, Receipt, check_producer
+from historian.schema.ledger import ANONYMOUS, Batch, Receipt, check_producer
 from historian.schema.samples import Samples
 from historian.server.ingest_messages import ProtocolFault, parse_open
 from historian.server.problems import as_problem
 from historian.server.services import Services
-from historian.server.write import ANONYMOUS
 from historian.stream import ingest_frames as frames
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"

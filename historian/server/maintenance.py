@@ -9,9 +9,9 @@ import time
 from historian.schema.catalogue import Catalogue
 from historian.schema.connection import Pool, translated
 from historian.schema.errors import HistorianError
+from historian.schema.ledger import ANONYMOUS
 from historian.schema.ledger_retention import CURSOR_KEPT_BYTES, CURSOR_KEPT_S, forget_content
 from historian.schema.partitions import Partitions
-from historian.server.write import ANONYMOUS
 
 log = logging.getLogger(__name__)
 

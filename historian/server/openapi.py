@@ -11,7 +11,7 @@ from aiohttp import web
 from historian import __version__
 from historian.query.formats import ARROW, FORMATS
 from historian.query.range_query import Bounds, Mode, StreamMode
-from historian.schema.catalogue import KINDS, TagDefinition
+from historian.schema.catalogue import KINDS, TagDefinition, WriteTo
 from historian.schema.errors import (
     BadInput,
     BadSamples,
@@ -27,6 +27,7 @@ from historian.schema.errors import (
     UnknownTag,
     UnsupportedMediaType,
 )
+from historian.server import openapi_commands
 from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 from historian.server.stream_http import EVENT_STREAM
@@ -168,6 +169,8 @@ TAG = _object(
         "high": {"type": ["number", "null"]},
         "step": {"type": "boolean"},
         "states": {"type": ["object", "null"], "additionalProperties": _STRING},
+        "writable": {"type": "boolean", "description": "Commands may write it"},
+        "write_to": {"enum": list(get_args(WriteTo)), "description": "Where a command goes"},
         "expression": {"type": "string", "description": "Of a calculated pen"},
     }
 )
@@ -329,6 +332,7 @@ def _document() -> bytes:
                 "responses": _answers("What is kept, which may be further already", _json("Acknowledged"), 404, 409, 413, 415, 429),
             }
         },
+        **openapi_commands.paths(_answers),
         "/v1/stream": {
             "get": {
                 "summary": "Backfill and live tail: a WebSocket (docs/protocol.md) or, without upgrade, an endless answer",
@@ -399,6 +403,7 @@ def _document() -> bytes:
                 "Producer": done,
                 "Acknowledged": _object({"name": _STRING, "position": _STRING}, "name", "position"),
                 "Cursors": _object({"cursors": {"type": "array", "items": cursor}}, "cursors"),
+                **openapi_commands.SCHEMAS,
                 "Problem": PROBLEM,
             },
         },

@@ -17,6 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
+from historian.commands.commanders import Commanders
+from historian.commands.deliveries import Deliveries
+from historian.commands.service import AT_ONCE, Commands
 from historian.ingest.batching import Batcher
 from historian.ingest.leases import Leases
 from historian.ingest.writer import Writer
@@ -88,6 +91,7 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
     Raises BadInput, Conflict, SchemaError and Unavailable, each saying what to do, if it cannot start.
     """
     check_exposure(settings)
+    commanders = Commanders(settings.commanders)
     if settings.nats is not None:
         require_nats()
     schema = await asyncio.to_thread(require_current, dsn)
@@ -96,8 +100,8 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
         stack.callback(listening.close)
         instance = uuid.uuid4().hex
         lanes = settings.write_lanes
-        # the lanes of both batchers, and one each for partitions, new tags and the doorbell
-        writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3, "write", stateless=True))
+        # the lanes of both batchers, one each for partitions, new tags and the doorbell, and those of commands
+        writes = await stack.enter_async_context(_pool(dsn, 2 * lanes + 3 + AT_ONCE, "write", stateless=True))
         # queries are cancelled at their time limit; the database ends what a server leaves behind that dies before
         until = settings.query_s + 10
         reads = await stack.enter_async_context(
@@ -137,7 +141,22 @@ async def serving(dsn: str, settings: Settings, *, listening: socket.socket | No
             patience_s=math.inf,
         )
         ingests = Ingests(Leases(dsn), patient)
-        services = Services(settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests)
+        # two for their doorbell and upkeep
+        of_commands = await stack.enter_async_context(_pool(dsn, AT_ONCE + 2, "command"))
+        commands = Commands(
+            of_commands,
+            writer,
+            catalogue,
+            commanders,
+            a_second=settings.max_commands_s,
+            kept_s=settings.commands_kept_s,
+            refused_kept_s=settings.refused_commands_kept_s,
+        )
+        await stack.enter_async_context(_task(commands.run()))
+        deliveries = Deliveries(of_commands, commands.bell)
+        services = Services(
+            settings, schema, catalogue, writer, batcher, hub, sweep, reads, backfills, Metrics(), ingests, commands, deliveries
+        )
         _count(services)
         if bus is not None:
             writer.relay = bus.relay
@@ -191,6 +210,11 @@ def _count(services: Services) -> None:
     metrics.counter("historian_transactions", "Write transactions committed", lambda: counts.transactions)
     metrics.counter("historian_bus_notices", "Notices handed on by the live bus", lambda: hub.counts.notices)
     metrics.counter("historian_swept_notices", "Commits that the ledger sweep found unpublished", lambda: services.sweep.found)
+    commands = services.commands.counts
+    metrics.counter("historian_commands_written", "Commands that became a sample", lambda: commands.written)
+    metrics.counter("historian_commands_accepted", "Commands for the plant that were accepted", lambda: commands.accepted)
+    metrics.counter("historian_commands_refused", "Commands that were refused", lambda: commands.refused)
+    metrics.counter("historian_commands_unaudited", "Refused commands that are not in the audit: too many", lambda: commands.unaudited)
     ingests = services.ingests
     metrics.counter("historian_ingest_acked_batches", "Batches of /v1/ingest that were acknowledged", lambda: ingests.counts.acked)
     metrics.counter("historian_ingest_refused_batches", "Batches of /v1/ingest that were refused", lambda: ingests.counts.refused)

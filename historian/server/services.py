@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from historian.commands.deliveries import Deliveries
+from historian.commands.service import Commands
 from historian.ingest.batching import Batcher
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue
@@ -93,6 +95,8 @@ class Services:
     backfills: Pool
     metrics: Metrics
     ingests: Ingests
+    commands: Commands
+    deliveries: Deliveries
     bodies: BodyBudget = field(init=False)
     #: what frames of /v1/ingest become; of its own, so that frames that wait cannot keep those before them from going on
     unpacked: BodyBudget = field(init=False)

@@ -10,7 +10,7 @@ from typing import cast, get_args
 from aiohttp import WSCloseCode, web
 
 from historian.schema.errors import BadInput, Busy, Unavailable
-from historian.server import stream_http
+from historian.server import commands, stream_http
 from historian.server.access import TOKEN_SUBPROTOCOL
 from historian.server.parameters import parameters
 from historian.server.services import SERVICES, Services
@@ -88,6 +88,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
             limits=Limits(settings.max_subscriptions, settings.max_stream_tags, settings.max_controls_s),
             # one place in the queue a connection, whoever opened it
             turn=lambda: services.backfill_turns.turn(f"{id(ws):x}"),
+            perform=commands.performer(request),
         )
         await session.run()
     finally:

@@ -10,16 +10,13 @@ from aiohttp import web
 
 from historian.ingest.decode import decode
 from historian.schema.errors import BadInput
-from historian.schema.ledger import Batch, check_producer, check_seq
+from historian.schema.ledger import ANONYMOUS, Batch, check_producer, check_seq
 from historian.server.body import read_body
 from historian.server.services import SERVICES
 
 PRODUCER = "Historian-Producer"
 SEQ = "Historian-Seq"
 REPLAYED = "Historian-Replayed"
-
-#: producers of writes that name none begin so; nobody can send such a batch again, so their ledger rows are soon removed
-ANONYMOUS = "anonymous:"
 
 
 def _identity(request: web.Request) -> tuple[str, int]:

@@ -41,6 +41,8 @@ _NEWER = """
 SELECT (SELECT count(*) FROM historian.ledger WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot))
     + (SELECT count(*) FROM historian.tag WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot))
 """
+# the audit has no transaction ids: what it came to in the snapshot, and what it is now
+_COMMANDS = "SELECT count(*), max(greatest(committed_at, settled_at)) FROM historian.command"
 _LAST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
 #: every level, as the database's own job does it, for which it waits if that is at it
 _TEND_ROLLUPS = """CALL historian.tend_rollups(NULL, '{"all": true}')"""
@@ -287,11 +289,13 @@ class _Move:
         looking = await connect(self._source.dsn, name="historian db move")
         try:
             newer = await looking.fetchval(_NEWER, snapshot)
+            commanded = tuple(await looking.fetchrow(_COMMANDS)) != tuple(await self._reading.fetchrow(_COMMANDS))
         finally:
             looking.terminate()
-        if newer:
+        if newer or commanded:
+            what = f"{newer} batches or tags" if newer else "commands"
             raise Conflict(
-                f"the source was written to while it was moved ({newer} batches or tags): stop its servers and producers, and run the same command again; "
+                f"the source was written to while it was moved ({what}): stop its servers and producers, and run the same command again; "
                 "it moves what has changed"
             )
 

@@ -35,12 +35,35 @@ class Copied:
         return f"SELECT count(*), mod(COALESCE(sum(hash_record_extended(ROW({', '.join(self.hashed)}), 0)), 0), {MODULUS}) FROM historian.{self.name}"  # noqa: S608
 
 
+_COMMAND = (
+    "command_id",
+    "tag",
+    "value",
+    "previous",
+    "previous_ts",
+    "commander",
+    "client",
+    "key",
+    "write_to",
+    "requested_at",
+    "committed_at",
+    "expires_at",
+    "ts",
+    "outcome",
+    "detail",
+    "worker",
+    "held_until",
+    "attempts",
+    "sent",
+    "settled_at",
+)
+
 #: small: copied in the last transaction, in this order (the snapshot refers to the catalogue)
 WHOLE = (
     Copied(
         "tag",
         # with their ids, which producers and samples know; xid is the target's own
-        ("tag_id", "path", "kind", "unit", "description", "low", "high", "step", "states", "created_at"),
+        ("tag_id", "path", "kind", "unit", "description", "low", "high", "step", "states", "writable", "write_to", "created_at"),
         (
             "tag_id",
             "path",
@@ -51,6 +74,8 @@ WHOLE = (
             "float8send(high)",
             "step",
             "states::text",
+            "writable",
+            "write_to",
             "created_at",
         ),
         ("tag_id",),
@@ -61,6 +86,8 @@ WHOLE = (
         ("tag_id", "ts", "float8send(value)", "quality", "text"),
         ("tag_id",),
     ),
+    # the audit, with its numbers; so large that it matters it never is, since people and controllers make it one by one
+    Copied("command", _COMMAND, tuple(f"{name}::text" if name in ("value", "previous") else name for name in _COMMAND), ("command_id",)),
 )
 
 #: may be long: copied in bites by its key. Producers that send a batch again are known by it; xid is the target's own
@@ -104,6 +131,7 @@ LEFT = {
 #: (in the source, as the setval of the target): numbers that have been given are not given again, not even those of tags that are gone
 SEQUENCES = (
     "historian.tag_tag_id_seq",
+    "historian.command_command_id_seq",
     "historian.write_position",
 )
 

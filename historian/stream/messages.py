@@ -22,6 +22,8 @@ SubscriptionId = Annotated[int, Field(ge=0, le=0xFFFF)]
 Time = Annotated[int | str, Field()]
 Position = Annotated[str, Field(min_length=1, max_length=MAX_POSITION)]
 Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]], Field(max_length=MAX_TAGS)]
+#: of a command; which of them a tag takes is found out later
+WrittenValue = bool | int | float | Annotated[str, Field(max_length=4096)]
 #: times a second that a live tail is sent at most
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1000.0
 MaxRate = Annotated[float, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)]
@@ -105,11 +107,21 @@ class Acknowledge(_Message):
     position: Position
 
 
+class Write(_Message):
+    type: Literal["write"]
+    #: of the write and its answers alone: it may be a subscription's too
+    id: SubscriptionId
+    tag: Annotated[str, Field(min_length=1, max_length=MAX_BYTES)]
+    value: WrittenValue
+    key: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
+
+
 class Heartbeat(_Message):
     type: Literal["heartbeat"]
 
 
-Message = Subscribe | Change | Unsubscribe | Pause | Resume | Credit | Acknowledge | Heartbeat
+Message = Subscribe | Change | Unsubscribe | Pause | Resume | Credit | Acknowledge | Write | Heartbeat
 _KINDS = frozenset(get_args(message.model_fields["type"].annotation)[0] for message in get_args(Message))
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

@@ -38,6 +38,7 @@ from historian.stream.outlet import Outlet
 from historian.stream.request import Request
 from historian.stream.subscription import Subscription
 from historian.stream.sweep import Sweep
+from historian.stream.writes import Perform, Writes
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Session:
         client: str | None = None,
         limits: Limits | None = None,
         turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        perform: Perform | None = None,
     ) -> None:
         self._ws = ws
         self._client = client
@@ -82,6 +84,7 @@ class Session:
         self._rate = ControlRate(self._limits.controls_s)
         self._turn = turn
         self._backfilling = asyncio.Lock()
+        self._writes = Writes(perform, self._send)
 
     async def run(self) -> None:
         """Serve the connection until either side closes it."""
@@ -101,6 +104,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._writes.close()
 
     async def _beat(self) -> None:
         with suppress(ConnectionError):
@@ -138,6 +142,9 @@ class Session:
         try:
             if isinstance(message, messages.Subscribe):
                 await self._subscribe(message)
+                return
+            if isinstance(message, messages.Write):
+                self._writes.put(message)
                 return
             subscription = self._subscriptions.get(message.id)
             if subscription is None:

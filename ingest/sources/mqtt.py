@@ -7,11 +7,13 @@ reason; its good samples are taken nevertheless.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from historian.ingest.path_samples import PathSamples
+from historian.ingest.sources.command_publisher import CommandPublisher, with_commands
+from historian.ingest.sources.mqtt_commands import CommandRule, encoder
 from historian.ingest.sources.mqtt_config import MqttConnectionConfig
 from historian.ingest.sources.mqtt_connection import MqttConnection, Received
 from historian.ingest.sources.mqtt_payloads import Decoded, Row, decode, joined
@@ -28,9 +30,17 @@ _REMEMBERED = 100_000
 class MqttConfig(MqttConnectionConfig):
     """The `[mqtt]` table: the broker, and what is taken from it."""
 
-    rule: Annotated[tuple[TopicRule, ...], Field(min_length=1)]
+    rule: tuple[TopicRule, ...] = ()
+    #: what is published: commands to tags
+    command: tuple[CommandRule, ...] = ()
     #: beyond, a message goes into the dead-letter file undecoded
     max_payload_bytes: Annotated[int, Field(ge=1, le=256 * 2**20)] = 16 * 2**20
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.rule and not self.command:
+            raise ValueError("there is neither a [[mqtt.rule]], for what is taken, nor an [[mqtt.command]], for what is published")
+        return self
 
 
 class MqttSource:
@@ -49,8 +59,20 @@ class MqttSource:
         async def handle(messages: list[Received]) -> None:
             await self._handle(intake, messages)
 
-        connection = MqttConnection(self._config, self._topics.subscriptions, self.counts, state=intake.state_dir / "subscriptions.json")
-        await connection.run(handle)
+        rules = self._config.command
+        commands = CommandPublisher([rule.tag for rule in rules], encoder(rules), self.counts) if rules else None
+        connection = MqttConnection(
+            self._config,
+            self._topics.subscriptions,
+            self.counts,
+            on_connect=commands.connected if commands is not None else None,
+            on_lost=commands.lost if commands is not None else None,
+            state=intake.state_dir / "subscriptions.json",
+        )
+        if commands is None:
+            await connection.run(handle)
+            return
+        await with_commands(connection.run(handle), commands.run(connection, intake.commands))
 
     async def _handle(self, intake: Intake, messages: list[Received]) -> None:
         """Samples of consecutive messages are put together."""

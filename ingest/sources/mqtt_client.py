@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +42,8 @@ class ManualClient(aiomqtt.Client):
         self._paused = False
         self._abandoned = False
         self._read_packets = 0
+        #: of messages that the broker took and passed on to nobody, by id
+        self._refused: dict[int, str] = {}
         self._client.manual_ack_set(True)
 
     @property
@@ -82,6 +86,25 @@ class ManualClient(aiomqtt.Client):
             # a TLS socket may hold packets already, of which the selector knows nothing
             self._loop.call_soon(self._read)
 
+    async def published(self, topic: str, payload: bytes, qos: int, retain: bool, properties: Any, timeout_s: float | None) -> str | None:
+        """Publish, and wait for the confirmation. Returns what is against it in the broker's words (MQTT 5 only), or None."""
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
+        if not info.is_published():
+            confirmed = asyncio.Event()
+            with self._pending_call(info.mid, confirmed, self._pending_publishes):
+                await self._wait_for(confirmed.wait(), timeout=timeout_s)
+        return self._refused.pop(info.mid, None)
+
+    def abort(self, why: str) -> None:
+        """Break the connection, and have the system forget what it has not sent."""
+        sock: Any = self._client.socket()
+        if sock is not None:
+            with suppress(OSError, ValueError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._broke(aiomqtt.MqttError(why))
+
     def abandon(self) -> None:
         """Make a connect that is under way fail as soon as it can."""
         self._abandoned = True
@@ -119,6 +142,12 @@ class ManualClient(aiomqtt.Client):
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         if self.lost.done():
             self.lost.exception()
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any = None, properties: Any = None) -> None:
+        # 16: nobody has subscribed; from 128 on it was refused
+        if mid in self._pending_publishes and reason_code is not None and reason_code.value:
+            self._refused[mid] = str(reason_code).lower()
+        super()._on_publish(client, userdata, mid, reason_code, properties)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         try:

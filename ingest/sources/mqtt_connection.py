@@ -50,7 +50,7 @@ from historian.ingest.backoff import Backoff
 from historian.ingest.sources.mqtt_client import ManualClient
 from historian.ingest.sources.mqtt_config import MqttConnectionConfig, words
 from historian.ingest.sources.source import SourceCounts
-from historian.schema.errors import BadInput, Unavailable
+from historian.schema.errors import BadInput, Conflict, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -176,14 +176,40 @@ class MqttConnection:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
-        """Raises Unavailable if there is no connection, or it breaks before the broker has confirmed (qos 1)."""
-        if self._client is None or self._client.lost.done():
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None and not self._client.lost.done()
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        timeout_s: float | None = None,
+        expires_s: float | None = None,
+    ) -> None:
+        """Raises Unavailable if there is no connection, or it breaks before the broker has confirmed (qos 1), or that takes longer than `timeout_s`; Conflict if the
+        broker (MQTT 5) says that it has passed the message on to nobody. `expires_s`: in MQTT 5 the broker keeps it for a subscriber so long, in whole seconds."""
+        client = self._client
+        if client is None or client.lost.done():
             raise Unavailable(f"not connected to the broker {self._config.broker}")
+        properties = None
+        if expires_s is not None and self._config.protocol == "5":
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, int(expires_s))
         try:
-            await self._client.publish(topic, payload, qos, retain)
+            refused = await client.published(topic, payload, qos, retain, properties, timeout_s)
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise Unavailable(f"the broker {self._config.broker} did not take a message to {topic}: {error}") from None
+        if refused is not None:
+            raise Conflict(f"the broker {self._config.broker} did not pass on a message to {topic}: {refused}")
+
+    def abort(self, why: str) -> None:
+        """Break the connection at once: what was not sent is not sent any more. It is made again as after any other loss."""
+        if self._client is not None:
+            self._client.abort(why)
 
     async def _session(self, handle: Handle, tls: ssl.SSLContext | None) -> None:
         """One connection from its first to its last message."""
@@ -312,6 +338,8 @@ class MqttConnection:
             await client.unsubscribe(gone, timeout=math.inf)
         # remembered before they are made: one that the broker has and the file has not would stay for ever
         self._remember()
+        if not self._subscriptions:
+            return
         if self._config.protocol == "5":
             # retained messages come with a new subscription, not again with each connection
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)

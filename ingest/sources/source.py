@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from historian.ingest.command_queue import CommandQueue
 from historian.ingest.path_samples import PathSamples
 from historian.schema.catalogue import TagDefinition
 
@@ -43,6 +44,11 @@ class Intake(Protocol):
     @property
     def state_dir(self) -> Path:
         """A directory of this source's own, which outlives restarts."""
+        ...
+
+    @property
+    def commands(self) -> CommandQueue:
+        """Commands for the plant, of tags that this source can write to."""
         ...
 
     async def put(self, samples: PathSamples, settled: Settled | None = None) -> None:

@@ -17,12 +17,15 @@ import orjson
 from pydantic import Field, field_validator
 
 from historian.ingest.path_samples import PathSamples
+from historian.ingest.sources.command_publisher import CommandPublisher, with_commands
 from historian.ingest.sources.mqtt_config import MqttConnectionConfig
 from historian.ingest.sources.mqtt_connection import MqttConnection, Received
 from historian.ingest.sources.source import Intake, SourceCounts
 from historian.ingest.sources.sparkplug_b_pb2 import Payload
+from historian.ingest.sources.sparkplug_commands import encoder
 from historian.ingest.sources.sparkplug_state import NAMESPACE, Message, Outcome, SparkplugState
-from historian.schema.errors import Unavailable
+from historian.schema.errors import BadInput, Unavailable
+from historian.schema.paths import wildcard_regex
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,18 @@ class SparkplugConfig(MqttConnectionConfig):
     rebirth: bool = True
     #: how long data wait for a birth, unacknowledged, before they go to the dead-letter file
     birth_wait_s: float = Field(60.0, gt=0, le=3600)
+    #: paths and wildcards of tags whose commands are sent to their nodes and devices, as NCMD and DCMD; none by default
+    commands: tuple[str, ...] = ()
+
+    @field_validator("commands")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                wildcard_regex(pattern)
+            except BadInput as error:
+                raise ValueError(str(error)) from None
+        return patterns
 
     @field_validator("tag")
     @classmethod
@@ -67,6 +82,7 @@ class SparkplugSource:
         self._config = config
         self._state = SparkplugState(config.tag)
         self._connection: MqttConnection | None = None
+        self._commands = CommandPublisher(config.commands, encoder(self._state), self.counts) if config.commands else None
         self._online_ms = 0
         self._handling = False
 
@@ -95,7 +111,10 @@ class SparkplugSource:
             on_leave=self._say_offline if config.host_id is not None else None,
             state=intake.state_dir / "subscriptions.json",
         )
-        tasks = [asyncio.ensure_future(self._connection.run(handle)), asyncio.ensure_future(self._give_up(intake))]
+        running = self._connection.run(handle)
+        if self._commands is not None:
+            running = with_commands(running, self._commands.run(self._connection, intake.commands))
+        tasks = [asyncio.ensure_future(running), asyncio.ensure_future(self._give_up(intake))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -115,6 +134,8 @@ class SparkplugSource:
                 self.counts.refused += 1
                 await intake.refuse(_reason(outcome.faults), outcome.message.topic, outcome.message.payload, _after(outcome))
             self.counts.more.update(self._state.counts)
+            # commands ask too
+            await self._ask_for_rebirths()
 
     async def _handle(self, intake: Intake, messages: list[Received], births: Path) -> None:
         rows: list[dict[str, Any]] = []
@@ -184,11 +205,15 @@ class SparkplugSource:
 
     async def _lost(self) -> None:
         self._state.distrust()
+        if self._commands is not None:
+            await self._commands.lost()
 
     async def _connected(self) -> None:
         assert self._connection is not None
         # also where messages came before this one was called
         self._state.distrust()
+        if self._commands is not None:
+            await self._commands.connected()
         if self._config.host_id is None:
             return
         await self._connection.publish(f"{NAMESPACE}/STATE/{self._config.host_id}", self._state_message(True), qos=1, retain=True)

@@ -75,6 +75,17 @@ class _Metric:
     path: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """A metric that is alive, as a command names it. `device` None: of the node itself."""
+
+    group: str
+    node: str
+    device: str | None
+    name: str
+    datatype: int
+
+
 @dataclass(slots=True, eq=False)
 class _Birth:
     """The metrics of a node, or of one of its devices."""
@@ -454,6 +465,28 @@ class SparkplugState:
             return f"{MAX_METRICS} metrics are known; no more can be"
         known = self._owners.setdefault(path, owner)
         return None if known == owner else f"its tag {path!r} is that of metric {known[3]!r} of {known[0]}/{known[1]}/{known[2] or ''}"
+
+    def metric_of(self, path: str, now_us: int) -> Addressed | str:
+        """Where a command to a tag goes; or, in words, why there is no such place now. A node of which it is not known is to be asked for a rebirth then."""
+        owner = self._owners.get(path)
+        if owner is None:
+            return "no birth was seen of a metric with this tag"
+        group, name, device, metric = owner
+        node = self._nodes[group, name]
+        where = f"{group}/{name}" + (f"/{device}" if device is not None else "")
+        # a birth from before the connection was lost, or the worker restarted, says nothing of now
+        if device in node.died_us or None in node.died_us:
+            return f"{where} is dead"
+        if not node.trusted:
+            self._ask(node, now_us)
+            return f"whether {where} lives is not known since this worker connected; it is asked for a birth: try again"
+        birth = node.births.get(device)
+        if birth is None:
+            return f"{where} was not born with its node"
+        known = birth.by_name.get(metric)
+        if known is None:
+            return f"{where} has no metric {metric!r} any more"
+        return Addressed(group, name, device, metric, known.datatype)
 
     # -- over restarts
 

@@ -24,6 +24,32 @@ NAMES = {16: "DataSet", 17: "Bytes", 18: "File", 19: "Template", 20: "PropertySe
     range(22, 35), "array"
 )
 
+#: of those that a tag can hold
+TYPES = dict(
+    enumerate(
+        [
+            "Int8",
+            "Int16",
+            "Int32",
+            "Int64",
+            "UInt8",
+            "UInt16",
+            "UInt32",
+            "UInt64",
+            "Float",
+            "Double",
+            "Boolean",
+            "String",
+            "DateTime",
+            "Text",
+            "UUID",
+        ],
+        start=1,
+    )
+)
+_FLOAT, _UINT32 = 9, 7
+_MAX_FLOAT = 3.4028234663852886e38
+
 #: OPC: bad, communication failure
 STALE = 24
 _STALE_PROPERTY = 500
@@ -79,6 +105,36 @@ def value_of(metric: Payload.Metric | Payload.PropertyValue, datatype: int) -> f
     if abs(whole) > MAX_INT:
         raise ValueError(f"{whole} lies beyond ±2^53, where float64 is no longer exact")
     return float(whole)
+
+
+def put_value(metric: Payload.Metric, datatype: int, value: bool | float | str) -> None:
+    """Set the value of a metric that is sent, in the field of its type. Raises ValueError for a value that the type does not have."""
+    name = TYPES.get(datatype, f"data type {datatype}")
+    if datatype in _TEXTS:
+        if not isinstance(value, str):
+            raise ValueError(f"the metric is a {name}, and {value!r} is no text")
+        metric.string_value = value
+        return
+    if isinstance(value, str):
+        raise ValueError(f"the metric is a {name}, and {value[:40]!r} is no number")
+    if datatype == _BOOLEAN:
+        metric.boolean_value = bool(value)
+    elif datatype in _FLOATS:
+        if datatype == _FLOAT and abs(value) > _MAX_FLOAT:
+            raise ValueError(f"the metric is a {name}, which does not have {value:g}")
+        setattr(metric, "float_value" if datatype == _FLOAT else "double_value", float(value))
+    else:
+        whole = int(value)
+        signed = _SIGNED.get(datatype)
+        bits = signed or _UNSIGNED.get(datatype, 64)
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+        if whole != value or not low <= whole <= high:
+            raise ValueError(f"the metric is a {name}: it takes whole numbers from {low} to {high}, not {value!r}")
+        # negative ones in two's complement; UInt32 and what is longer in the long field, as Tahu has it
+        if bits == 64 or datatype == _UINT32:
+            metric.long_value = whole & ((1 << 64) - 1)
+        else:
+            metric.int_value = whole & ((1 << 32) - 1)
 
 
 def quality_of(metric: Payload.Metric, value: float | str | None) -> int:

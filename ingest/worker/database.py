@@ -15,6 +15,7 @@ from historian.ingest.decode.columns import NOTHING, NUMBER, TEXT, Columns
 from historian.ingest.decode.limits import DecodeLimits
 from historian.ingest.leases import Lease, Leases
 from historian.ingest.path_samples import PathSamples
+from historian.ingest.worker.command_table import CommandTable
 from historian.ingest.writer import Writer
 from historian.schema.catalogue import Catalogue, TagDefinition
 from historian.schema.connection import Pool, open_pool, translated
@@ -23,6 +24,8 @@ from historian.schema.ledger import Batch, check_producer
 from historian.schema.migrate import require_current
 
 _LANES = 2
+#: connections for their doorbell, and to take and settle them
+_OF_COMMANDS = 3
 #: a batch of a worker takes well under a second
 _ANSWERS_S = 10.0
 _CLOSES_S = 2.0
@@ -48,6 +51,7 @@ class DatabaseUpstream:
         self._batcher: Batcher | None = None
         self._leases: Leases | None = None
         self._lease: Lease | None = None
+        self.commands = CommandTable(self._connected, producer)
         #: batches are decoded one after the other, so that they are submitted in their order
         self._turn = asyncio.Lock()
 
@@ -60,22 +64,33 @@ class DatabaseUpstream:
         async with self._opening:
             if self._closed:
                 raise Unavailable("this worker is stopping")
-            if self._pool is None:
-                await asyncio.to_thread(require_current, self._dsn)
-                self._pool = await open_pool(self._dsn, size=_LANES + 3, name="historian ingest", stateless=True)
+            pool = await self._connect()
             if self._catalogue is None:
-                catalogue = Catalogue(self._pool)
+                catalogue = Catalogue(pool)
                 await catalogue.refresh()
                 self._catalogue = catalogue
             if self._batcher is None:
-                self._writer = Writer(self._pool)
+                self._writer = Writer(pool)
                 self._batcher = Batcher(self._writer, lanes=_LANES, patience_s=self._patience_s)
                 self._batcher.start()
             if self._lease is None or self._lease.lost.is_set():
                 if self._leases is None:
                     self._leases = Leases(self._dsn)
                 self._lease = await self._leases.acquire(self._producer, self._instance)
-            return self._pool, self._catalogue, self._batcher
+            return pool, self._catalogue, self._batcher
+
+    async def _connect(self) -> Pool:
+        if self._pool is None:
+            await asyncio.to_thread(require_current, self._dsn)
+            self._pool = await open_pool(self._dsn, size=_LANES + 3 + _OF_COMMANDS, name="historian ingest", stateless=True)
+        return self._pool
+
+    async def _connected(self) -> Pool:
+        """The pool alone: commands need neither the catalogue nor the lease. Raises Unavailable, SchemaError."""
+        async with self._opening:
+            if self._closed:
+                raise Unavailable("this worker is stopping")
+            return await self._connect()
 
     async def next_seq(self) -> int:
         async with self._limited():
@@ -115,6 +130,7 @@ class DatabaseUpstream:
 
     async def close(self) -> None:
         self._closed = True
+        await self.commands.close()
         if self._batcher is not None:
             await self._batcher.close()
         if self._writer is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from historian.ingest.command_queue import CommandQueue
 from historian.ingest.filters.chain import Filters, Kept
 from historian.ingest.path_samples import PathSamples, concat
 from historian.ingest.sources.source import Settled
@@ -37,8 +38,16 @@ class WorkerIntake:
     """`historian.ingest.sources.source.Intake`, of one worker."""
 
     def __init__(
-        self, config: WorkerConfig, state_dir: Path, filters: Filters, messages: Messages, outbox: Outbox, dead_letters: DeadLetters
+        self,
+        config: WorkerConfig,
+        state_dir: Path,
+        filters: Filters,
+        messages: Messages,
+        outbox: Outbox,
+        dead_letters: DeadLetters,
+        commands: CommandQueue,
     ) -> None:
+        self._commands = commands
         self._config = config
         self._state_dir = state_dir
         self._filters = filters
@@ -56,6 +65,10 @@ class WorkerIntake:
     @property
     def state_dir(self) -> Path:
         return self._state_dir
+
+    @property
+    def commands(self) -> CommandQueue:
+        return self._commands
 
     async def put(self, samples: PathSamples, settled: Settled | None = None) -> None:
         """See `Intake.put`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from historian.ingest.command_queue import CommandQueue
 from historian.ingest.path_samples import PathSamples
 from historian.schema.catalogue import TagDefinition
 
@@ -14,6 +15,9 @@ class Upstream(Protocol):
 
     @property
     def producer(self) -> str: ...
+
+    @property
+    def commands(self) -> CommandQueue: ...
 
     async def next_seq(self) -> int:
         """One more than the highest seq that this producer has committed; 0 if none. Raises Unavailable, Busy; Conflict if another worker writes under this name now."""

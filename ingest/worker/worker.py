@@ -68,7 +68,7 @@ class Worker:
             # after a crash as many messages may come again as may have been unsettled
             filters = Filters(self._rules, warm_up=config.max_unsettled_messages)
             outbox = Outbox(upstream, spool, dead_letters, messages.settle, in_flight=config.in_flight)
-            intake = WorkerIntake(config, state_dir, filters, messages, outbox, dead_letters)
+            intake = WorkerIntake(config, state_dir, filters, messages, outbox, dead_letters, upstream.commands)
             if config.status_port is not None:
                 status = StatusServer(
                     config.status_port,

@@ -43,7 +43,10 @@ def test_the_examples_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
         assert said in done.stdout
 
 
-@pytest.mark.parametrize("name", ["range", "range_batches", "frame", "write", "snapshot", "tags", "define", "stream", "committed"])
+@pytest.mark.parametrize(
+    "name",
+    ["range", "range_batches", "frame", "write", "snapshot", "tags", "define", "stream", "committed", "command", "commands", "command_of"],
+)
 def test_both_clients_have_what_the_page_tells_of(name: str) -> None:
     import inspect
 

@@ -33,6 +33,8 @@ CLIENT = [
     {"type": "credit", "id": 7, "n": 3},
     {"type": "subscribe", "id": 3, "tags": ["a/#"], "durable": "lake", "position": "7-5/10:12:11"},
     {"type": "acknowledge", "id": 3, "position": "7-5/10:12:11"},
+    {"type": "write", "id": 7, "tag": "a/b", "value": 21.5},
+    {"type": "write", "id": 7, "tag": "a/b", "value": "on", "key": "x", "timeout": 2.5},
     {"type": "heartbeat"},
 ]
 WRONG = [
@@ -44,6 +46,9 @@ WRONG = [
     {"type": "change", "id": 1, "tags": ["a"]},
     {"type": "credit", "id": 7, "n": 0},
     {"type": "acknowledge", "id": 7},
+    {"type": "write", "id": 7, "tag": "a/b"},
+    {"type": "write", "id": 7, "tag": "a/b", "value": None},
+    {"type": "write", "id": 7, "tag": "a/b", "value": 1, "timeout": 0},
     {"type": "pause"},
 ]
 
@@ -143,7 +148,8 @@ async def test_what_the_server_says_on_a_stream(server: Server, http: aiohttp.Cl
         await until("error")
         await ws.send_json({"type": "heartbeat"})
         await until("heartbeat")
-    binary = {"frame"}
+    # tests/commands have those of commands
+    binary = {"frame", "written", "outcome"}
     described = document()["channels"]["stream"]["messages"]
     assert seen == {key.partition(".")[2] for key in described if key.startswith("server.")} - binary
 

@@ -8,9 +8,32 @@ from pathlib import Path
 
 import numpy as np
 
+from historian.ingest.command_queue import CommandQueue
 from historian.ingest.path_samples import PathSamples
 from historian.ingest.sources.source import Settled
 from historian.schema.catalogue import TagDefinition
+from historian.schema.commands import Claim
+from historian.schema.commands import Settled as Settled_
+
+
+class _NoCommands:
+    """A queue in which nothing ever is."""
+
+    async def wait(self, patterns: Sequence[str], wait_s: float) -> bool:
+        await asyncio.sleep(wait_s)
+        return False
+
+    async def claim(self, patterns: Sequence[str], limit: int) -> list[Claim]:
+        return []
+
+    async def settle(self, claim: Claim, outcome: Settled_, detail: str | None = None) -> bool:
+        raise AssertionError("nothing was claimed")
+
+    async def release(self, claim: Claim, detail: str, *, sent: bool) -> bool:
+        raise AssertionError("nothing was claimed")
+
+
+NO_COMMANDS = _NoCommands()
 
 
 class RecordingIntake:
@@ -18,6 +41,7 @@ class RecordingIntake:
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
+        self.commands: CommandQueue = NO_COMMANDS
         self.batches: list[PathSamples] = []
         self.refused: list[tuple[str, str, bytes]] = []
         self.defined: dict[str, TagDefinition] = {}

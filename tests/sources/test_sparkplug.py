@@ -13,10 +13,15 @@ import orjson
 import pytest
 from brokers import Broker, broker, until  # noqa: F401 - a fixture
 from pydantic import ValidationError
-from recording_intake import RecordingIntake
+from recording_intake import NO_COMMANDS, RecordingIntake
 
+from historian.ingest.command_queue import CommandQueue
 from historian.ingest.sources.sparkplug import SparkplugConfig, SparkplugSource
 from historian.ingest.sources.sparkplug_b_pb2 import Payload
+from historian.ingest.worker.command_table import CommandTable
+from historian.schema import commands
+from historian.schema.commands import Asked
+from historian.schema.connection import Pool, query
 
 DOUBLE, UINT64, BOOLEAN = 10, 8, 11
 
@@ -30,6 +35,7 @@ class EdgeNode:
         self._alias = alias
         self._seq = 0
         self.asked = 0
+        self.heard: list[Payload.Metric] = []
 
     @staticmethod
     def death(bd_seq: int) -> bytes:
@@ -56,6 +62,9 @@ class EdgeNode:
     async def obey(self) -> None:
         async for message in self._client.messages:
             command = Payload.FromString(bytes(message.payload))  # type: ignore[arg-type]
+            if command.metrics[0].name == "Line/Temp":
+                self.heard += command.metrics
+                continue
             assert [(m.name, m.boolean_value) for m in command.metrics] == [("Node Control/Rebirth", True)]
             self.asked += 1
             await self.birth()
@@ -76,12 +85,15 @@ async def edge_node(port: int, bd_seq: int = 0, alias: int = 7) -> AsyncIterator
 
 
 @asynccontextmanager
-async def taking(port: int, directory: Path, **more: object) -> AsyncIterator[tuple[SparkplugSource, RecordingIntake]]:
+async def taking(
+    port: int, directory: Path, commands_from: CommandQueue = NO_COMMANDS, **more: object
+) -> AsyncIterator[tuple[SparkplugSource, RecordingIntake]]:
     directory.mkdir(exist_ok=True)  # noqa: ASYNC240 - one directory
     source = SparkplugSource(
         SparkplugConfig.model_validate({"host": "127.0.0.1", "port": port, "client_id": "historian", "reconnect_longest_s": 0.5, **more})
     )
     intake = RecordingIntake(directory)
+    intake.commands = commands_from
     task = asyncio.create_task(source.run(intake))
     try:
         await until(lambda: source.counts.connected)
@@ -222,3 +234,44 @@ def test_a_wrong_template_is_refused() -> None:
     for tag in ("{group}/{metrik}", "{group}/{node}"):
         with pytest.raises(ValidationError, match="metri"):
             SparkplugConfig(client_id="x", tag=tag)
+
+
+@asynccontextmanager
+async def closed(table: CommandTable) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await table.close()
+
+
+async def test_commands_go_to_metrics_that_live_in_their_data_type(broker: Broker, tmp_path: Path, pool: Pool) -> None:  # noqa: F811
+    async def pooled() -> Pool:
+        return pool
+
+    async def outcome(value: float) -> tuple[str, str | None]:
+        """What becomes of a command."""
+        asked = Asked("plant/edge/Line/Temp", value, "test")
+        made = await query(pool, lambda conn: commands.insert(conn, asked, "accepted", write_to="plant", expires_s=20))
+        assert made is not None
+        async with asyncio.timeout(20):
+            while (found := await query(pool, lambda conn: commands.read(conn, made.command_id))).outcome == "accepted":
+                await asyncio.sleep(0.02)
+        return found.outcome, found.detail
+
+    table = CommandTable(pooled, "w")
+    async with (
+        edge_node(broker.port) as node,
+        closed(table),
+        taking(broker.port, tmp_path / "state", commands=["plant/#"], commands_from=table) as (source, intake),
+    ):
+        said, why = await outcome(1.0)
+        assert (said, "no birth" in str(why)) == ("failed", True)
+        await node.birth()
+        await until(lambda: of(intake) == [0.5])
+        assert await outcome(21.25) == ("delivered", None)
+        await until(lambda: node.heard)
+        assert [(m.name, m.datatype, m.double_value) for m in node.heard] == [("Line/Temp", DOUBLE, 21.25)]
+        await node._client.publish("spBv1.0/plant/NDEATH/edge", EdgeNode.death(0), qos=1)
+        await until(lambda: source.counts.more["deaths"] == 1)
+        said, why = await outcome(3.0)
+        assert (said, "dead" in str(why)) == ("failed", True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from historian.ingest.sources.sparkplug_b_pb2 import Payload
 from historian.ingest.sources.sparkplug_state import MAX_HELD, Message, Outcome, SparkplugState
+from historian.ingest.sources.sparkplug_types import put_value, value_of
 
 MS = 1_767_225_600_000
 NOW = MS * 1000 + 5_000_000
@@ -364,3 +365,38 @@ def test_no_loss_of_messages_ever_gives_a_sample_another_metrics_name(steps: lis
     node.bd_seq = (node.bd_seq + 1) % 256
     state.feed(node.birth({"a": (1, DOUBLE, 100.0), "b": (2, DOUBLE, 200.0)}))
     assert rows(state.feed(node.data({2: 201.0}))) == [("plant/edge/b", (MS + 1000) * 1000, 201.0, 192)]
+
+
+RANGES = {
+    1: (-(2**7), 2**7 - 1),
+    2: (-(2**15), 2**15 - 1),
+    3: (-(2**31), 2**31 - 1),
+    4: (-(2**53), 2**53),
+    5: (0, 255),
+    6: (0, 65535),
+    7: (0, 2**32 - 1),
+    8: (0, 2**53),
+    13: (0, 2**53),
+}
+
+
+@given(st.sampled_from(sorted(RANGES)), st.integers(-(2**53), 2**53))
+def test_an_integer_that_is_sent_is_what_is_read_or_is_refused(datatype: int, number: int) -> None:
+    low, high = RANGES[datatype]
+    metric = Payload.Metric(datatype=datatype)
+    if low <= number <= high:
+        put_value(metric, datatype, number)
+        assert value_of(Payload.Metric.FromString(metric.SerializeToString()), datatype) == number
+    else:
+        with pytest.raises(ValueError, match="whole numbers"):
+            put_value(metric, datatype, number)
+
+
+def test_other_values_that_are_sent() -> None:
+    for datatype, value in ((9, 0.5), (10, 0.1), (11, True), (11, False), (12, "ü"), (14, "")):
+        metric = Payload.Metric(datatype=datatype)
+        put_value(metric, datatype, value)
+        assert value_of(Payload.Metric.FromString(metric.SerializeToString()), datatype) == value
+    for datatype, wrong in ((9, 1e39), (10, "x"), (12, 1.0), (3, 1.5)):
+        with pytest.raises(ValueError, match="the metric is a"):
+            put_value(Payload.Metric(), datatype, wrong)

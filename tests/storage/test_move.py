@@ -252,18 +252,29 @@ def at(number: int) -> object:
     return datetime.datetime.fromtimestamp((START + number * MONTH) / 1e6, datetime.UTC)
 
 
-async def test_a_source_that_is_written_to_is_found_out(database: str, other_database: str) -> None:
+@pytest.mark.parametrize(
+    "late",
+    [
+        "INSERT INTO historian.ledger (producer, seq, digest, samples) VALUES ('late', 1, 'x', 1)",
+        "INSERT INTO historian.command (tag, value, client, requested_at, outcome) VALUES ('a', '1.50', 'x', now(), 'refused')",
+    ],
+    ids=["batch", "command"],
+)
+async def test_a_source_that_is_written_to_is_found_out(database: str, other_database: str, late: str) -> None:
     await write(database, range(2))
 
     def meanwhile(name: str) -> None:
         if name == "Moving":
             with psycopg.connect(database) as conn:
-                conn.execute("INSERT INTO historian.ledger (producer, seq, digest, samples) VALUES ('late', 1, 'x', 1)")
+                conn.execute(late)
 
     with pytest.raises(Conflict, match="written to while it was moved"):
         await moved(database, other_database, Silent(meanwhile))
     await moved(database, other_database)
     assert stored(other_database) == stored(database)
+    commands = "SELECT command_id, tag, value::text, outcome FROM historian.command"
+    with psycopg.connect(database) as source, psycopg.connect(other_database) as target:
+        assert target.execute(commands).fetchall() == source.execute(commands).fetchall()
 
 
 async def test_nobody_else_writes_into_a_target_before_the_move_is_done(database: str, other_database: str) -> None:
