@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from historian.server import cursors, health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
+from historian.server import cursors, documents, health, ingest, page, producers, range, snapshot, stream, stream_http, tags, write
 from historian.server.access import access, add_headers
 from historian.server.asyncapi import asyncapi
 from historian.server.openapi import openapi
@@ -40,9 +40,12 @@ def make_app(services: Services) -> web.Application:
             web.get("/readyz", health.readyz),
             web.get("/metrics", health.prometheus),
             web.get("/", page.index),
+            web.get("/dashboards", page.dashboards),
             web.get("/favicon.svg", page.icon),
             web.get("/favicon.ico", page.icon),
             web.get("/assets/{name}", page.asset),
         ]
     )
+    for kind in documents.KINDS:
+        app.router.add_routes(documents.routes(kind))
     return app

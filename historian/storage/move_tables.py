@@ -61,6 +61,12 @@ WHOLE = (
         ("tag_id", "ts", "float8send(value)", "quality", "text"),
         ("tag_id",),
     ),
+    Copied(
+        "document",
+        ("kind", "name", "content", "etag", "changed_at"),
+        ("kind", "name", "content", "etag", "changed_at"),
+        ("kind", "name"),
+    ),
 )
 
 #: may be long: copied in bites by its key. Producers that send a batch again are known by it; xid is the target's own
