@@ -254,7 +254,7 @@ def test_search_finds_by_path_description_and_unit_and_a_click_adds_a_pen(demo: 
     page = demo.page
     search, tags = page.get_by_role("searchbox"), page.locator(".tree-tag")
     search.fill("LINE2 reactor1 °c")
-    expect(page.locator(".tree-count")).to_contain_text(" of 43 tags")
+    expect(page.locator(".tree-count")).to_contain_text(" of 53 tags")
     paths = tags.evaluate_all("rows => rows.map(row => row.dataset.path)")
     assert paths
     assert all("line2/reactor1" in path and "temperature" in path for path in paths), paths
