@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type ConnectionState, retryDelay, Stream, type Wanted } from '../src/stream';
+import { type ConnectionState, retryDelay, Stream, type Wanted } from '../src/data/stream';
 import { FIRST } from './vectors';
 
 /** The browser's WebSocket, as far as the stream uses it, played by the test. */

@@ -1,7 +1,7 @@
 /** Range queries: history of the pens, at the resolution of the chart. Times are µs. */
 import { get, Problem } from './api';
 import { type Columns, readColumns } from './protocol';
-import type { Window } from './spans';
+import type { Window } from '../time/spans';
 
 /** Samples of tags, and of expressions, whose ids are -1, -2, …, in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
 export async function fetchRange(
