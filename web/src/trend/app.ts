@@ -1,6 +1,7 @@
 /** The trend page: wires tags, pens, stream, ranges and chart together. Times are µs since 1970. */
 import { address, get, getTags, observeDate, Problem, token } from '../data/api';
 import { Chart, type Scaling } from '../chart/chart';
+import { DecodedSocket } from '../data/decoder';
 import { Clock } from '../data/clock';
 import { askable, byUnit, liveliest, moving } from '../pens/defaults';
 import { el, icon, setText } from '../ui/dom';
@@ -104,7 +105,7 @@ export class App {
     this.#stream = new Stream({
       connect: () => {
         const url = address('v1/stream?compression=zstd-dict', 'ws');
-        return new WebSocket(url, subprotocols(token()));
+        return new DecodedSocket(url, subprotocols(token()));
       },
       onState: (state) => this.#connection(state),
       onProblem: (text) => this.#tell(text, 'connection'),
