@@ -11,6 +11,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 700,
   },
+  worker: { format: 'es' },
   server: {
     proxy: { '/v1': { target: 'http://127.0.0.1:8742', ws: true } },
   },

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { Clock } from '../src/clock';
-import { decimalsOfStep, formatNumber, formatSample } from '../src/format';
-import { formatHash, parseHash } from '../src/hash';
-import { HOUR, MINUTE, pointsFor, SECOND, shift, spanText, tickLabel, timeOfDay, zoom } from '../src/spans';
-import type { Tag } from '../src/protocol';
+import { Clock } from '../src/data/clock';
+import { decimalsOfStep, formatNumber, formatSample } from '../src/ui/format';
+import { formatHash, parseHash } from '../src/trend/hash';
+import { HOUR, MINUTE, pointsFor, SECOND, shift, spanText, tickLabel, timeOfDay, zoom } from '../src/time/spans';
+import type { Tag } from '../src/data/protocol';
 
 describe('windows', () => {
   test('zooming keeps the instant under the cursor where it is', () => {

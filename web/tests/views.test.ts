@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type View, Views } from '../src/views';
+import { type View, Views } from '../src/time/views';
 
 const LIVE: View = { window: null, span: 900 };
 const held = (from: number): View => ({ window: { from, to: from + 10 }, span: 900 });

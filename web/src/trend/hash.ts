@@ -1,15 +1,7 @@
 /** What the page shows, in the hash of its address: pens with their colours, span or window, scales. */
-import { clampSpan, DEFAULT_SPAN, type Window } from './spans';
-
-export type Scaling = 'auto' | 'range' | 'percent';
-
-export interface PenChoice {
-  /** of a tag; of a calculated pen its text */
-  readonly path: string;
-  readonly calculated?: true;
-  /** index in the palette */
-  readonly color: number;
-}
+import type { Scaling } from '../chart/chart';
+import { MAX_PENS, type PenChoice } from '../pens/pen';
+import { clampSpan, DEFAULT_SPAN, type Window } from '../time/spans';
 
 export interface PageState {
   readonly pens: readonly PenChoice[];
@@ -19,8 +11,6 @@ export interface PageState {
   readonly window: Window | null;
   readonly scaling: Scaling;
 }
-
-export const MAX_PENS = 16;
 
 export function formatHash(state: PageState): string {
   const parts = state.pens.map(({ path, color, calculated }) => `${calculated ? 'calc' : 'pen'}=${encodeURIComponent(path).replaceAll('%2F', '/')}~${color}`);

@@ -1,8 +1,18 @@
 /** A pen: a tag or an expression on the chart, with what the live tail brought of it and, while paused, what a range query did. */
-import type { PenChoice } from './hash';
-import type { Columns, Tag } from './protocol';
-import { type Sample, Store } from './store';
-import { lastLevel } from './tree';
+import type { Columns, Tag } from '../data/protocol';
+import { type Sample, Store } from '../data/store';
+import { lastLevel } from '../tags/tree';
+
+export const MAX_PENS = 16;
+
+/** What says which pen is meant. */
+export interface PenChoice {
+  /** of a tag; of a calculated pen its text */
+  readonly path: string;
+  readonly calculated?: true;
+  /** index in the palette */
+  readonly color: number;
+}
 
 export class Pen {
   readonly live = new Store();

@@ -1,5 +1,6 @@
 /** Asks for the server's token, which is kept until the browser's tab is closed. */
-import { setToken } from './api';
+import './token.css';
+import { setToken } from '../data/api';
 import { el } from './dom';
 
 let open = false;

@@ -1,6 +1,6 @@
 /** The line of a pen: which samples are seen, their extremes, and a path of at most a few points for each pixel column. */
-import type { Store } from './store';
-import type { Window } from './spans';
+import type { Store } from '../data/store';
+import type { Window } from '../time/spans';
 
 export interface Sink {
   moveTo(x: number, y: number): void;

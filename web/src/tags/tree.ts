@@ -1,5 +1,5 @@
 /** The tag tree: the levels of the paths, what is open, and search; no DOM. Fit for tens of thousands of tags. */
-import type { Tag } from './protocol';
+import type { Tag } from '../data/protocol';
 
 export interface Folder {
   readonly name: string;

@@ -1,6 +1,6 @@
 /** Values and qualities in words. */
-import type { Tag } from './protocol';
-import { GOOD, type Sample, type Store, UNCERTAIN } from './store';
+import type { Tag } from '../data/protocol';
+import { GOOD, type Sample, type Store, UNCERTAIN } from '../data/store';
 
 export function qualityName(quality: number): 'good' | 'uncertain' | 'bad' {
   return quality >= GOOD ? 'good' : quality >= UNCERTAIN ? 'uncertain' : 'bad';

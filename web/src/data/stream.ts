@@ -4,17 +4,9 @@
  * After a loss it connects again, at growing intervals, and each subscription goes on behind its last cursor; where the server no longer can, it sends a
  * gap and a fresh backfill. A gap of a slow client is handed on, to be fetched as a range.
  */
-import {
-  type ClientMessage,
-  type Columns,
-  FrameReader,
-  type FrameHeader,
-  ProtocolError,
-  parseMessage,
-  type SubscribeMessage,
-  type Tag,
-  unpackHeader,
-} from './protocol';
+import type { Decoded } from './connection';
+import type { Wire } from './decoder';
+import { type ClientMessage, type Columns, type FrameHeader, ProtocolError, parseMessage, type SubscribeMessage, type Tag } from './protocol';
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 15_000;
@@ -47,7 +39,7 @@ export interface Wanted {
 }
 
 export interface StreamOptions {
-  readonly connect: () => WebSocket;
+  readonly connect: () => Wire;
   readonly onState: (state: ConnectionState) => void;
   /** what went wrong, or null once a connection is open again */
   readonly onProblem: (text: string | null) => void;
@@ -59,7 +51,6 @@ export interface StreamOptions {
 }
 
 class Subscription {
-  reader = new FrameReader();
   cursor = 0;
   live = false;
   constructor(readonly wanted: Wanted) {}
@@ -72,7 +63,7 @@ export function retryDelay(attempt: number, random: () => number): number {
 }
 
 export class Stream {
-  #socket: WebSocket | null = null;
+  #socket: Wire | null = null;
   #open = false;
   #attempt = 0;
   #state: ConnectionState = { name: 'connecting' };
@@ -125,7 +116,6 @@ export class Stream {
     const socket = this.options.connect();
     let opened = false;
     this.#socket = socket;
-    socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
       opened = true;
       this.#open = true;
@@ -134,11 +124,12 @@ export class Stream {
       for (const id of this.#subscriptions.keys()) this.#sendSubscribe(id);
       this.#settle();
     };
-    socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
+    socket.onmessage = (event) => {
       this.#listen();
       try {
         if (typeof event.data === 'string') this.#control(event.data);
-        else this.#frame(new Uint8Array(event.data));
+        else if ('fault' in event.data) throw new ProtocolError(event.data.fault);
+        else this.#frame(event.data);
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw error;
         // what came may have been lost in part: a fresh connection brings it again
@@ -180,8 +171,6 @@ export class Stream {
   #sendSubscribe(id: number): void {
     const subscription = this.#subscriptions.get(id)!;
     const { wanted, cursor } = subscription;
-    // the sequence begins anew, and with it the Arrow stream
-    subscription.reader = new FrameReader();
     subscription.live = false;
     const message: SubscribeMessage = {
       type: 'subscribe',
@@ -200,12 +189,11 @@ export class Stream {
     this.#socket?.send(JSON.stringify(message));
   }
 
-  #frame(frame: Uint8Array): void {
+  #frame({ header, columns }: Decoded): void {
     this.#frames++;
-    const subscription = this.#subscriptions.get(unpackHeader(frame).subscription);
-    // frames of one that was just closed are still on their way
+    const subscription = this.#subscriptions.get(header.subscription);
+    // one that was closed while this was being decoded
     if (subscription === undefined) return;
-    const { header, columns } = subscription.reader.read(frame);
     if (header.cursor > 0) subscription.cursor = header.cursor;
     if (columns.ts.length > 0) subscription.wanted.onColumns(columns, header);
   }

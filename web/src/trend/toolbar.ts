@@ -1,8 +1,9 @@
 /** The bar above the chart: spans, moving and zooming, scales, pause and live, the state of the connection. */
-import { el, icon, setText } from './dom';
-import type { Scaling } from './hash';
-import { day, PRESETS, spanText, timeOfDay, type Window } from './spans';
-import type { ConnectionState } from './stream';
+import './toolbar.css';
+import { el, icon, setText } from '../ui/dom';
+import type { Scaling } from '../chart/chart';
+import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
+import type { ConnectionState } from '../data/stream';
 
 export interface ToolbarEvents {
   readonly onPreset: (span: number) => void;

@@ -1,6 +1,7 @@
 /** The tag tree on the screen: search box and a list that only holds the lines in view. */
-import { el, icon, setText } from './dom';
-import type { Tag } from './protocol';
+import './tree.css';
+import { el, icon, setText } from '../ui/dom';
+import type { Tag } from '../data/protocol';
 import { branchTags, buildTree, type Folder, initiallyOpen, matcher, type Row, visibleRows } from './tree';
 
 const ROW = 24;

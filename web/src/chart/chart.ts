@@ -3,14 +3,15 @@
  *
  * Lines share a scale for each unit. States and texts are lanes above them. Times are µs; uPlot's x is in seconds.
  */
+import 'uplot/dist/uPlot.min.css';
+import './chart.css';
 import uPlot from 'uplot';
-import { decimalsOfStep, formatNumber, formatSample } from './format';
-import type { Scaling } from './hash';
-import type { Pen } from './pen';
-import { shift, tickLabel, timeOfDay, day, type Window, zoom } from './spans';
-import { cssColor, currentTheme, penColor } from './theme';
+import { decimalsOfStep, formatNumber, formatSample } from '../ui/format';
+import type { Pen } from '../pens/pen';
+import { shift, tickLabel, timeOfDay, day, type Window, zoom } from '../time/spans';
+import { cssColor, currentTheme, penColor } from '../ui/theme';
 import { extent, niceRange, stretches, trace } from './trace';
-import { lastLevel, parentPath } from './tree';
+import { lastLevel, parentPath } from '../tags/tree';
 
 /** Between the ticks of the time axis, in seconds. */
 const TIME_STEPS = [
@@ -22,6 +23,9 @@ const TIME_STEPS = [
 const LANE = 31;
 const LANE_BAND = 17;
 const FONT = '11px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+
+/** Scales fit what is seen, or are the ranges of the tags, or every pen is drawn in per cent of its range. */
+export type Scaling = 'auto' | 'range' | 'percent';
 
 export interface ChartEvents {
   /** the user moved or zoomed */

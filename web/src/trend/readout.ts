@@ -1,11 +1,12 @@
 /** The read-out: a line for each pen with its value at the cursor, or its newest, and its extremes in the window. */
-import { el, icon, setText } from './dom';
-import { decimalsOf, formatNumber, formatSample, qualityName } from './format';
-import type { Pen } from './pen';
-import { day, timeOfDay, type Window } from './spans';
-import { currentTheme, penColor } from './theme';
-import { extent } from './trace';
-import { lastLevel, parentPath } from './tree';
+import './readout.css';
+import { el, icon, setText } from '../ui/dom';
+import { decimalsOf, formatNumber, formatSample, qualityName } from '../ui/format';
+import type { Pen } from '../pens/pen';
+import { day, timeOfDay, type Window } from '../time/spans';
+import { currentTheme, penColor } from '../ui/theme';
+import { extent } from '../chart/trace';
+import { lastLevel, parentPath } from '../tags/tree';
 
 export interface ReadoutEvents {
   readonly onRemove: (pen: Pen) => void;

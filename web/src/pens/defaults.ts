@@ -1,5 +1,5 @@
 /** The pens of a page that was opened without any: what a stranger sees first should move. */
-import type { Columns, Tag } from './protocol';
+import type { Columns, Tag } from '../data/protocol';
 
 /** Paths of an address that all servers and proxies take. */
 const MAX_QUERY = 6000;

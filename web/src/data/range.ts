@@ -1,7 +1,8 @@
 /** Range queries: history of the pens, at the resolution of the chart. Times are µs. */
 import { get, Problem } from './api';
-import { type Columns, readColumns } from './protocol';
-import type { Window } from './spans';
+import { decodeSamples } from './decoder';
+import type { Columns } from './protocol';
+import type { Window } from '../time/spans';
 
 /** Samples of tags, and of expressions, whose ids are -1, -2, …, in a window, still mixed. Throws Problem, ProtocolError, AbortError. */
 export async function fetchRange(
@@ -18,7 +19,7 @@ export async function fetchRange(
   query.set('points', String(points));
   query.set('format', 'arrow');
   const response = await get(`v1/range?${query.toString()}`, signal);
-  return readColumns(new Uint8Array(await response.arrayBuffer()));
+  return decodeSamples(await response.arrayBuffer());
 }
 
 /** What is wrong with an expression, in the server's words, or null. Throws Problem for another reason, AbortError, TypeError. */
@@ -36,7 +37,7 @@ export async function faultOf(expression: string): Promise<string | null> {
 export async function fetchNewest(path: string): Promise<Columns> {
   const query = new URLSearchParams({ match: path, format: 'arrow' });
   const response = await get(`v1/snapshot?${query.toString()}`);
-  return readColumns(new Uint8Array(await response.arrayBuffer()));
+  return decodeSamples(await response.arrayBuffer());
 }
 
 /** The samples of each tag by its id. */

@@ -1,6 +1,7 @@
 /** Calculated pens: an expression with or without a name, as docs/expressions.md has it, and the question for one below a button of the bar. The server understands it; the page does not. */
-import { el, setText } from './dom';
-import type { Tag } from './protocol';
+import './expression.css';
+import { el, setText } from '../ui/dom';
+import type { Tag } from '../data/protocol';
 
 /** Of an expression that is typed here, in characters: sixteen of them fit into an address. */
 export const MAX_EXPRESSION = 400;

@@ -1,6 +1,7 @@
 /** Asks for a stretch of time, in the browser's time zone, below a button of the bar. */
+import './daterange.css';
 import { el, setText } from './dom';
-import { day, timeOfDay, type Window } from './spans';
+import { day, timeOfDay, type Window } from '../time/spans';
 
 /** A time in µs as the value of an input of type datetime-local, whole seconds. */
 export function toLocal(us: number): string {
