@@ -6,6 +6,7 @@ export default defineConfig({
   build: {
     outDir: '../historian/server/static',
     emptyOutDir: true,
+    rolldownOptions: { input: ['index.html', 'dashboards.html'] },
     target: 'es2022',
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

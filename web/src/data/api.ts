@@ -9,6 +9,8 @@ export class Problem extends Error {
     readonly status: number,
     readonly title: string,
     readonly detail: string,
+    /** what is wrong in a document, each with its path */
+    readonly faults: readonly { path?: string; detail: string }[] = [],
   ) {
     super(detail ? `${title}: ${detail}` : title);
   }
@@ -38,24 +40,29 @@ export function observeDate(listener: (serverUs: number) => void): void {
 }
 
 /** GET. Throws Problem for an answer that is no success, TypeError without one, AbortError. */
-export async function get(path: string, signal?: AbortSignal): Promise<Response> {
-  const headers = new Headers();
+export function get(path: string, signal?: AbortSignal): Promise<Response> {
+  return send('GET', path, { signal: signal ?? null });
+}
+
+/** Any request; throws as `get`. */
+export async function send(method: string, path: string, init: { headers?: Record<string, string>; body?: string; signal?: AbortSignal | null } = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
   const secret = token();
   // headers are bytes: those of UTF-8, each as a character
   if (secret !== null) headers.set('Authorization', `Bearer ${String.fromCharCode(...new TextEncoder().encode(secret))}`);
-  const response = await fetch(address(path), { headers, signal: signal ?? null, cache: 'no-store' });
+  const response = await fetch(address(path), { method, headers, body: init.body ?? null, signal: init.signal ?? null, cache: 'no-store' });
   const date = Date.parse(response.headers.get('Date') ?? '');
   if (!Number.isNaN(date)) onDate(date * 1000);
   // refused with a token that has been replaced while this was on its way: that is no news
-  if (response.status === 401 && secret !== token()) return get(path, signal);
+  if (response.status === 401 && secret !== token()) return send(method, path, init);
   if (!response.ok) throw await problemOf(response);
   return response;
 }
 
 async function problemOf(response: Response): Promise<Problem> {
   try {
-    const document = (await response.json()) as { title?: string; detail?: string };
-    return new Problem(response.status, document.title ?? response.statusText, document.detail ?? '');
+    const document = (await response.json()) as { title?: string; detail?: string; errors?: { path?: string; detail: string }[] };
+    return new Problem(response.status, document.title ?? response.statusText, document.detail ?? '', document.errors);
   } catch {
     return new Problem(response.status, `HTTP ${response.status}`, response.statusText);
   }

@@ -72,6 +72,7 @@ export interface SubscribeMessage {
   from: number;
   mode: 'auto';
   points: number;
+  max_rate?: number;
   cursor?: number;
 }
 

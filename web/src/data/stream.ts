@@ -22,14 +22,16 @@ export type ConnectionState =
   | { name: 'offline'; at: number };
 
 export interface Wanted {
-  /** of a tag; of a calculated pen its expression */
-  readonly path: string;
+  /** of a tag; of a calculated pen its expression; of several tags their paths and wildcards */
+  readonly path: string | readonly string[];
   readonly calculated?: boolean;
   /** as the server describes what is subscribed to */
   readonly onTags?: (tags: readonly Tag[]) => void;
   /** the start of the backfill in µs, asked for anew at every subscribing */
   readonly from: () => number;
   readonly points: () => number;
+  /** the live tail comes at most so often a second, thinned; left out: as it is */
+  readonly rate?: number;
   readonly onColumns: (columns: Columns, header: FrameHeader) => void;
   /** a backfill comes that replaces what there is */
   readonly onRestart: () => void;
@@ -175,12 +177,13 @@ export class Stream {
     const message: SubscribeMessage = {
       type: 'subscribe',
       id,
-      tags: wanted.calculated ? [] : [wanted.path],
+      tags: wanted.calculated ? [] : [wanted.path].flat(),
       from: Math.floor(wanted.from()),
       mode: 'auto',
       points: wanted.points(),
     };
-    if (wanted.calculated) message.expressions = [wanted.path];
+    if (wanted.calculated) message.expressions = [wanted.path].flat();
+    if (wanted.rate !== undefined) message.max_rate = wanted.rate;
     if (cursor > 0) message.cursor = cursor;
     this.#send(message);
   }
@@ -220,8 +223,11 @@ export class Stream {
         subscription.cursor = 0;
         subscription.wanted.onRestart();
       }
-    } else if (message.type === 'tags' || message.type === 'changed') {
-      // of a pen, which is one path for its life, there are none
+    } else if (message.type === 'tags') {
+      // that a wildcard has come to match
+      subscription.wanted.onTags?.(message.tags);
+    } else if (message.type === 'changed') {
+      // no change was asked for
       return;
     } else if (message.type === 'live') {
       if (message.cursor > 0) subscription.cursor = message.cursor;

@@ -1,0 +1,207 @@
+/**
+ * The live data of a dashboard: one connection, and on it a subscription for each span of time, whose tiles share it. Times are µs.
+ *
+ * Tags that the server does not know are left out of what is asked for, since one of them would have all refused, and are looked for again now and then.
+ */
+import { getTags } from '../data/api';
+import type { Clock } from '../data/clock';
+import type { Columns, Tag } from '../data/protocol';
+import { byTag, fetchNewest, fetchRange } from '../data/range';
+import { Store } from '../data/store';
+import type { Stream } from '../data/stream';
+
+/** What a tile draws: a path or wildcard, how far back, and at how many points a tag. */
+export interface Request {
+  readonly pattern: string;
+  readonly span: number;
+  readonly points: number;
+}
+
+export interface Series {
+  readonly tag: Tag;
+  readonly store: Store;
+}
+
+/** Live samples come so often a second at the most. */
+const RATE = 4;
+const LOOK_AGAIN_MS = 15_000;
+/** What one tile shows of a wildcard. */
+export const MAX_MATCHES = 500;
+
+interface Group {
+  id: number;
+  readonly span: number;
+  readonly patterns: readonly string[];
+  readonly points: number;
+  readonly series: Map<number, Series>;
+  live: boolean;
+}
+
+export class Feed {
+  #requests: readonly Request[] = [];
+  #groups = new Map<number, Group>();
+  #tags = new Map<string, Tag>();
+  #known = false;
+  #timer: ReturnType<typeof setInterval>;
+
+  constructor(
+    private readonly stream: Stream,
+    private readonly clock: Clock,
+    private readonly events: { onData: () => void; onProblem: (error: unknown) => void },
+  ) {
+    this.#timer = setInterval(() => {
+      if (document.visibilityState === 'visible' && this.unknown().length > 0) void this.loadTags();
+    }, LOOK_AGAIN_MS);
+  }
+
+  /** All tags, by path. */
+  get tags(): ReadonlyMap<string, Tag> {
+    return this.#tags;
+  }
+
+  /** Whether it is known which tags there are. */
+  get known(): boolean {
+    return this.#known;
+  }
+
+  /** Ask for the catalogue, and for what has come to be known. */
+  async loadTags(): Promise<void> {
+    try {
+      this.#tags = new Map((await getTags()).map((tag) => [tag.path, tag]));
+      this.#known = true;
+      this.set(this.#requests);
+    } catch (error) {
+      this.events.onProblem(error);
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    for (const group of this.#groups.values()) this.stream.unsubscribe(group.id);
+    this.#groups.clear();
+  }
+
+  /** What tiles want, all of them. What they wanted before and want no more ends. */
+  set(requests: readonly Request[]): void {
+    this.#requests = requests;
+    if (!this.#known) return;
+    const wanted = grouped(requests.filter(({ pattern }) => isWildcard(pattern) || this.#tags.has(pattern)));
+    for (const [span, group] of this.#groups) {
+      const same = wanted.get(span);
+      if (same !== undefined && same.points <= group.points && same.patterns.join('\n') === group.patterns.join('\n')) wanted.delete(span);
+      else {
+        this.stream.unsubscribe(group.id);
+        this.#groups.delete(span);
+      }
+    }
+    for (const [span, { patterns, points }] of wanted) this.#open({ id: -1, span, patterns, points, series: new Map(), live: false });
+    this.events.onData();
+  }
+
+  /** Paths that tiles want and that there are not. */
+  unknown(): string[] {
+    return this.#known ? this.#requests.map(({ pattern }) => pattern).filter((pattern) => !isWildcard(pattern) && !this.#tags.has(pattern)) : [];
+  }
+
+  /** What there is of a tag; null: nothing yet. */
+  series(path: string, span: number): Series | null {
+    const tag = this.#tags.get(path);
+    return tag === undefined ? null : (this.#groups.get(span)?.series.get(tag.tag_id) ?? null);
+  }
+
+  /** Whether all that there was when it was asked for has come. */
+  live(span: number): boolean {
+    return this.#groups.get(span)?.live ?? false;
+  }
+
+  /** All that matches, by path. */
+  matching(pattern: string, span: number): Series[] {
+    const regex = wildcard(pattern);
+    const found = [...(this.#groups.get(span)?.series.values() ?? [])].filter(({ tag }) => regex.test(tag.path));
+    return found.sort((a, b) => (a.tag.path < b.tag.path ? -1 : 1)).slice(0, MAX_MATCHES);
+  }
+
+  #open(group: Group): void {
+    this.#groups.set(group.span, group);
+    group.id = this.stream.subscribe({
+      path: group.patterns,
+      rate: RATE,
+      from: () => this.clock.now() - group.span,
+      points: () => group.points,
+      onTags: (tags) => {
+        for (const tag of tags) {
+          this.#tags.set(tag.path, tag);
+          if (!group.series.has(tag.tag_id)) group.series.set(tag.tag_id, { tag, store: new Store() });
+        }
+      },
+      onRestart: () => group.series.forEach(({ store }) => store.clear()),
+      onColumns: (columns) => this.#take(group, columns),
+      onLive: () => {
+        group.live = true;
+        void this.#fill(group);
+        this.events.onData();
+      },
+      onGap: (from, to) => void this.#bring(group, fetchRange(group.patterns, { from, to }, group.points)),
+    });
+  }
+
+  #take(group: Group, columns: Columns): void {
+    for (const [id, of] of byTag(columns)) {
+      const series = group.series.get(id);
+      if (series === undefined) continue;
+      series.store.add(of);
+      series.store.trim(this.clock.now() - group.span);
+      const newest = series.store.last();
+      if (newest !== null) this.clock.sample(newest.ts);
+    }
+    this.events.onData();
+  }
+
+  /** Tags that have been silent for the whole span: their newest sample still holds. */
+  async #fill(group: Group): Promise<void> {
+    const silent = [...group.series.values()].filter(({ store }) => store.length === 0);
+    if (silent.length === 0) return;
+    if (silent.length > 20) {
+      for (const pattern of group.patterns) await this.#bring(group, fetchNewest(pattern), true);
+    } else {
+      for (const { tag } of silent) await this.#bring(group, fetchNewest(tag.path), true);
+    }
+  }
+
+  /** What was asked for; `older`: only where nothing newer has come. */
+  async #bring(group: Group, fetched: Promise<Columns>, older = false): Promise<void> {
+    try {
+      for (const [id, columns] of byTag(await fetched)) {
+        const store = group.series.get(id)?.store;
+        if (store !== undefined && !(older && store.length > 0)) store.add(columns);
+      }
+      this.events.onData();
+    } catch (error) {
+      this.events.onProblem(error);
+    }
+  }
+}
+
+export function isWildcard(pattern: string): boolean {
+  return /[+#]/.test(pattern);
+}
+
+/** What matches a path or wildcard (`+`: a level, `#` at the end: what is there and below). */
+export function wildcard(pattern: string): RegExp {
+  const levels = pattern.split('/').map((level) => (level === '+' ? '[^/]+' : level === '#' ? '.*' : level.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')));
+  const source = levels.join('/').replace(/\/\.\*$/, '(?:/.*)?');
+  return new RegExp(`^${source}$`, 'u');
+}
+
+/** By span: which tags, each once, and at how many points. */
+export function grouped(requests: readonly Request[]): Map<number, { patterns: string[]; points: number }> {
+  const groups = new Map<number, { patterns: string[]; points: number }>();
+  for (const { pattern, span, points } of requests) {
+    const group = groups.get(span) ?? { patterns: [], points: 0 };
+    if (!group.patterns.includes(pattern)) group.patterns.push(pattern);
+    group.points = Math.max(group.points, points);
+    groups.set(span, group);
+  }
+  for (const group of groups.values()) group.patterns.sort();
+  return groups;
+}
