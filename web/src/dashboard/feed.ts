@@ -6,7 +6,7 @@
 import { getTags } from '../data/api';
 import type { Clock } from '../data/clock';
 import type { Columns, Tag } from '../data/protocol';
-import { byTag, fetchNewest, fetchRange } from '../data/range';
+import { byTag, fetchAt, fetchNewest, fetchRange } from '../data/range';
 import { Store } from '../data/store';
 import type { Stream } from '../data/stream';
 
@@ -27,6 +27,10 @@ const RATE = 4;
 const LOOK_AGAIN_MS = 15_000;
 /** What one tile shows of a wildcard. */
 export const MAX_MATCHES = 500;
+/** More silent tags than this are asked for by what the tiles call them. */
+const FEW = 20;
+/** An address has room for so many paths. */
+const MOST_HELD = 100;
 
 interface Group {
   id: number;
@@ -157,23 +161,24 @@ export class Feed {
     this.events.onData();
   }
 
-  /** Tags that have been silent for the whole span: their newest sample still holds. */
+  /** What holds since before the span: of tags that have been silent their newest sample, of other held ones what stood in them as it began. */
   async #fill(group: Group): Promise<void> {
-    const silent = [...group.series.values()].filter(({ store }) => store.length === 0);
-    if (silent.length === 0) return;
-    if (silent.length > 20) {
-      for (const pattern of group.patterns) await this.#bring(group, fetchNewest(pattern), true);
-    } else {
-      for (const { tag } of silent) await this.#bring(group, fetchNewest(tag.path), true);
-    }
+    const all = [...group.series.values()];
+    const silent = all.filter(({ store }) => store.length === 0);
+    const names = silent.length > FEW ? group.patterns : silent.map(({ tag }) => tag.path);
+    for (const name of names) await this.#bring(group, fetchNewest(name), ({ length }) => length === 0);
+    const from = this.clock.now() - group.span;
+    const held = all.filter(({ tag, store }) => tag.step && store.length > 0 && store.ts(0) > from).slice(0, MOST_HELD);
+    if (held.length > 0) await this.#bring(group, fetchAt(held.map(({ tag }) => tag.path), from), (store) => store.before(from) < 0);
   }
 
-  /** What was asked for; `older`: only where nothing newer has come. */
-  async #bring(group: Group, fetched: Promise<Columns>, older = false): Promise<void> {
+  /** Take what was asked for, where it is still wanted. */
+  async #bring(group: Group, fetched: Promise<Columns>, wanted: (store: Store) => boolean = () => true): Promise<void> {
     try {
       for (const [id, columns] of byTag(await fetched)) {
         const store = group.series.get(id)?.store;
-        if (store !== undefined && !(older && store.length > 0)) store.add(columns);
+        const nothing = columns.ts.length === 1 && columns.quality[0] === 0 && Number.isNaN(columns.value[0]) && (columns.text?.[0] ?? null) === null;
+        if (store !== undefined && !nothing && wanted(store)) store.add(columns);
       }
       this.events.onData();
     } catch (error) {

@@ -33,7 +33,7 @@ export function drawLines(canvas: Canvas, lines: readonly Line[], { window, now,
   const [low, high] = range(lines, window, min, max);
   const bottom = canvas.height - (axes ? TIME_AXIS : 2);
   const top = axes ? 8 : 3;
-  const step = valueStep(high - low, Math.max(2, Math.floor((bottom - top) / 34)));
+  const step = valueStep(high - low, Math.max(3, Math.floor((bottom - top) / 26)));
   const ticks = axes ? valueTicks(low, high, step) : [];
   const labels = ticks.map((tick) => formatNumber(tick, decimalsOfStep(step)));
   const left = axes ? Math.max(...labels.map((label) => ctx.measureText(label).width), 0) + 8 : 0;

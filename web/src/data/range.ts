@@ -40,6 +40,14 @@ export async function fetchNewest(path: string): Promise<Columns> {
   return decodeSamples(await response.arrayBuffer());
 }
 
+/** What stood in tags at an instant, as samples of that instant; without a value where nothing did. Throws as fetchRange. */
+export async function fetchAt(paths: readonly string[], at: number): Promise<Columns> {
+  const query = new URLSearchParams(paths.map((path) => ['tag', path]));
+  for (const [name, value] of Object.entries({ mode: 'at', at: String(Math.floor(at)), format: 'arrow' })) query.set(name, value);
+  const response = await get(`v1/range?${query.toString()}`);
+  return decodeSamples(await response.arrayBuffer());
+}
+
 /** The samples of each tag by its id. */
 export function byTag(columns: Columns): Map<number, Columns> {
   const { tagId, ts, value, quality, text } = columns;

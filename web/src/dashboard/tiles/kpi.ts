@@ -34,6 +34,7 @@ export const kpiTile: Maker<KpiTile> = (tile, context) => {
       setText(unit, of);
       const target = tile.target === undefined ? '' : strings.target(`${formatNumber(tile.target * 100, 0)} %`);
       setText(note, [Number.isNaN(found) ? strings.noData : '', when, target, figures.partial ? strings.partial : ''].filter((part) => part !== '').join(' · '));
+      note.title = figures.partial ? strings.partialWhy : '';
       reading.dataset['level'] = isRatio(tile.show) ? judgeRatio(found, tile.target, tile.alarm) : 'none';
       for (const bar of bars) {
         const share = keyFigure(bar.factor, figures);
