@@ -1,6 +1,7 @@
 /** The bar above the chart: spans, moving and zooming, scales, pause and live, the state of the connection. */
 import './toolbar.css';
 import { el, icon, setText } from '../ui/dom';
+import { savedTools } from './saved';
 import type { Scaling } from '../chart/chart';
 import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
 import type { ConnectionState } from '../data/stream';
@@ -79,6 +80,7 @@ export class Toolbar {
       this.dates,
       this.expression,
       el('div', { class: 'group scalings', role: 'group', 'aria-label': 'Scales' }, ...this.#scalings),
+      ...savedTools(),
       this.#state,
       button('theme', 'Dark or light', events.onTheme),
     );

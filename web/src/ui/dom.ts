@@ -33,6 +33,8 @@ const ICONS = {
   close: 'M5 5l10 10M15 5L5 15',
   theme: 'M10 3a7 7 0 1 0 0 14a7 7 0 1 0 0-14zM10 3v14a7 7 0 0 0 0-14z',
   calendar: 'M4 5h12v12H4zM4 9h12M7 3v4M13 3v4',
+  bookmark: 'M5 3h10v14l-5-4-5 4z',
+  dashboards: 'M3 3h6v8H3zM11 3h6v4h-6zM11 9h6v8h-6zM3 13h6v4H3z',
   expand: 'M3 8V3h5M12 3h5v5M17 12v5h-5M8 17H3v-5',
   search: 'M9 3a6 6 0 1 0 0 12A6 6 0 0 0 9 3zM13.5 13.5L18 18',
 } as const;
