@@ -33,6 +33,13 @@ const ICONS = {
   close: 'M5 5l10 10M15 5L5 15',
   theme: 'M10 3a7 7 0 1 0 0 14a7 7 0 1 0 0-14zM10 3v14a7 7 0 0 0 0-14z',
   calendar: 'M4 5h12v12H4zM4 9h12M7 3v4M13 3v4',
+  back: 'M8 5L3 10l5 5M3 10h9a5 5 0 0 1 5 5',
+  forward: 'M12 5l5 5-5 5M17 10H8a5 5 0 0 0-5 5',
+  scales: 'M4 3v14h13M8 13V9M12 13V5M16 13V8',
+  cursors: 'M6 3v14M14 3v14M6 10h8',
+  statistics: 'M14 4H6l5 6-5 6h8',
+  compare: 'M3 13c3-9 5-9 7-4s4 5 7-4M3 17h14',
+  export: 'M10 3v9M6 9l4 4 4-4M4 17h12',
   search: 'M9 3a6 6 0 1 0 0 12A6 6 0 0 0 9 3zM13.5 13.5L18 18',
 } as const;
 
