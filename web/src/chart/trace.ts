@@ -35,6 +35,9 @@ export interface TraceOptions {
   readonly holdsTo: number;
   readonly x: (ts: number) => number;
   readonly y: (value: number) => number;
+  /** a line over a silence longer than this, in µs, is left to `onGap` */
+  readonly gapOver?: number;
+  readonly onGap?: (fromX: number, fromY: number, toX: number, toY: number) => void;
 }
 
 /**
@@ -42,7 +45,7 @@ export interface TraceOptions {
  * (M4: Jugel et al., VLDB 2014).
  */
 export function trace(sink: Sink, store: Store, options: TraceOptions): void {
-  const { window, step, holdsTo, x, y } = options;
+  const { window, step, holdsTo, x, y, gapOver = Infinity, onGap } = options;
   // one more on each side: the line goes on beyond the window
   const begin = Math.max(0, store.lowerBound(window.from) - 1);
   const end = Math.min(store.length, store.lowerBound(window.to) + 1);
@@ -104,6 +107,11 @@ export function trace(sink: Sink, store: Store, options: TraceOptions): void {
       continue;
     }
     const py = y(store.value(i));
+    if (i > begin && store.ts(i) - store.ts(i - 1) > gapOver && !step) {
+      flush();
+      if (drawing) onGap?.(lastX, lastY, px, py);
+      lift();
+    }
     const at = Math.floor(px);
     if (at !== column) {
       flush();
@@ -153,6 +161,18 @@ export function stretches(store: Store, window: Window, holdsTo: number): Stretc
     open.to = Math.max(open.to, Math.min(next, window.to));
   }
   return found;
+}
+
+/** How long a silence of a tag is in a window before it is one: many times what lies between its samples there, in µs; Infinity where there are too few to tell. */
+export function silence(store: Store, window: Window): number {
+  const begin = Math.max(0, store.lowerBound(window.from) - 1);
+  const end = Math.min(store.length, store.lowerBound(window.to) + 1);
+  if (end - begin < 8) return Infinity;
+  const stride = Math.max(1, Math.floor((end - begin) / 128));
+  const between: number[] = [];
+  for (let i = begin + 1; i < end; i += stride) between.push(store.ts(i) - store.ts(i - 1));
+  between.sort((a, b) => a - b);
+  return Math.max(between[Math.floor(between.length / 2)]! * 20, (window.to - window.from) / 60);
 }
 
 /** Bounds around an extent at round numbers, which do not move with every sample. */

@@ -68,56 +68,6 @@ export function form(title: string, body: HTMLElement, apply: () => Promise<read
   return dialog;
 }
 
-/** A button that opens a list of choices below it. */
-export function menu(button: HTMLElement, choices: readonly (readonly [string, () => void])[]): void {
-  document.querySelector('.choices')?.remove();
-  const close = (): void => {
-    list.remove();
-    document.removeEventListener('pointerdown', outside, true);
-    button.setAttribute('aria-expanded', 'false');
-  };
-  const outside = (event: Event): void => {
-    if (!list.contains(event.target as Node)) close();
-  };
-  const items = choices.map(([label, action]) =>
-    el('button', {
-      type: 'button',
-      role: 'menuitem',
-      onclick: () => {
-        close();
-        action();
-      },
-    }, label),
-  );
-  const list = el(
-    'div',
-    {
-      class: 'choices',
-      role: 'menu',
-      onkeydown: (event) => {
-        const { key } = event as KeyboardEvent;
-        const at = items.indexOf(document.activeElement as HTMLButtonElement);
-        if (key === 'Escape') {
-          close();
-          button.focus();
-        } else if (key === 'ArrowDown') items[(at + 1) % items.length]?.focus();
-        else if (key === 'ArrowUp') items[(at + items.length - 1) % items.length]?.focus();
-        else return;
-        event.stopPropagation();
-        event.preventDefault();
-      },
-    },
-    ...items,
-  );
-  document.body.append(list);
-  const box = button.getBoundingClientRect();
-  list.style.left = `${Math.max(4, Math.min(box.left, innerWidth - list.offsetWidth - 4))}px`;
-  list.style.top = `${box.bottom + 6}px`;
-  button.setAttribute('aria-expanded', 'true');
-  document.addEventListener('pointerdown', outside, true);
-  items[0]?.focus();
-}
-
 /** The button of a bar. */
 export function button(label: string, action: (button: HTMLButtonElement) => void, attributes: Record<string, string> = {}): HTMLButtonElement {
   const made: HTMLButtonElement = el('button', { type: 'button', ...attributes, onclick: () => action(made) });

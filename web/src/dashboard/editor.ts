@@ -2,8 +2,9 @@
 import { Problem } from '../data/api';
 import { checkDocument } from '../data/documents';
 import { el, setText } from '../ui/dom';
+import { openMenu } from '../ui/menu';
 import type { Board, Frame } from './board';
-import { button, form, menu } from './dialogs';
+import { button, form } from './dialogs';
 import { newTile, TILE_TYPES, type Dashboard, type Place, type Tile } from './document';
 import { fieldsOf } from './fields';
 import { clamp, freePlace, moveTo } from './layout';
@@ -48,7 +49,7 @@ export class Editor {
     this.bar = el(
       'div',
       { class: 'edit-bar', role: 'toolbar', 'aria-label': strings.edit },
-      el('div', { class: 'group' }, button(strings.add, (of) => menu(of, TILE_TYPES.map((type) => [strings.types[type], () => this.#add(type)] as const)), { 'aria-haspopup': 'menu' })),
+      el('div', { class: 'group' }, button(strings.add, (of) => openMenu(of, strings.add, [TILE_TYPES.map((type) => ({ label: strings.types[type], action: () => this.#add(type) }))]), { 'aria-haspopup': 'menu' })),
       el('div', { class: 'group' }, this.#buttons.undo, this.#buttons.redo),
       el('div', { class: 'group' }, button(strings.settings, () => this.#settings()), button(strings.json, () => this.#json()), button(strings.remove, () => events.onDelete())),
       el('div', { class: 'group' }, this.#buttons.save, button(strings.done, () => events.onDone())),

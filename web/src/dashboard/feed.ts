@@ -24,10 +24,10 @@ export interface Series {
 
 /** Live samples come so often a second at the most. */
 const RATE = 4;
-const LOOK_AGAIN_MS = 15_000;
+const LOOK_AGAIN_MS = 5_000;
 /** What one tile shows of a wildcard. */
 export const MAX_MATCHES = 500;
-/** More silent tags than this are asked for by what the tiles call them. */
+/** Tags asked for one by one. */
 const FEW = 20;
 /** An address has room for so many paths. */
 const MOST_HELD = 100;
@@ -54,7 +54,7 @@ export class Feed {
     private readonly events: { onData: () => void; onProblem: (error: unknown) => void },
   ) {
     this.#timer = setInterval(() => {
-      if (document.visibilityState === 'visible' && this.unknown().length > 0) void this.loadTags();
+      if (document.visibilityState === 'visible') void this.#lookAgain();
     }, LOOK_AGAIN_MS);
   }
 
@@ -76,6 +76,17 @@ export class Feed {
       this.set(this.#requests);
     } catch (error) {
       this.events.onProblem(error);
+    }
+  }
+
+  /** Whether tags that were unknown have come to be. */
+  async #lookAgain(): Promise<void> {
+    try {
+      const found = await Promise.all([...new Set(this.unknown())].slice(0, FEW).map((path) => getTags(path)));
+      for (const tag of found.flat()) this.#tags.set(tag.path, tag);
+      if (found.flat().length > 0) this.set(this.#requests);
+    } catch {
+      // the connection's state tells of a server that is away
     }
   }
 
@@ -140,11 +151,11 @@ export class Feed {
       },
       onRestart: () => group.series.forEach(({ store }) => store.clear()),
       onColumns: (columns) => this.#take(group, columns),
-      onLive: () => {
-        group.live = true;
-        void this.#fill(group);
-        this.events.onData();
-      },
+      onLive: () =>
+        void this.#fill(group).then(() => {
+          group.live = true;
+          this.events.onData();
+        }),
       onGap: (from, to) => void this.#bring(group, fetchRange(group.patterns, { from, to }, group.points)),
     });
   }

@@ -68,7 +68,8 @@ async function problemOf(response: Response): Promise<Problem> {
   }
 }
 
-export async function getTags(): Promise<Tag[]> {
-  const response = await get('v1/tags');
+/** The catalogue, or what of it a path or wildcard names. */
+export async function getTags(match?: string): Promise<Tag[]> {
+  const response = await get(match === undefined ? 'v1/tags' : `v1/tags?${new URLSearchParams({ match }).toString()}`);
   return ((await response.json()) as { tags: Tag[] }).tags;
 }

@@ -22,6 +22,24 @@ export async function fetchRange(
   return decodeSamples(await response.arrayBuffer());
 }
 
+/** One number for each tag in a window (docs/aggregates.md). Throws as `fetchRange`. */
+export async function fetchAggregate(paths: readonly string[], window: Window, mode: string, signal?: AbortSignal): Promise<Columns> {
+  const query = new URLSearchParams(paths.map((path) => ['tag', path]));
+  query.set('start', String(Math.floor(window.from)));
+  query.set('end', String(Math.ceil(window.to)));
+  query.set('mode', mode);
+  query.set('format', 'arrow');
+  const response = await get(`v1/range?${query.toString()}`, signal);
+  return decodeSamples(await response.arrayBuffer());
+}
+
+/** When the first sample of a tag was, in µs; null if it has none. Throws as `fetchRange`. */
+export async function fetchFirst(path: string, signal?: AbortSignal): Promise<number | null> {
+  const query = new URLSearchParams({ tag: path, start: '0', limit: '1', format: 'arrow' });
+  const response = await get(`v1/range?${query.toString()}`, signal);
+  return (await decodeSamples(await response.arrayBuffer())).ts[0] ?? null;
+}
+
 /** What is wrong with an expression, in the server's words, or null. Throws Problem for another reason, AbortError, TypeError. */
 export async function faultOf(expression: string): Promise<string | null> {
   try {
@@ -77,7 +95,7 @@ export class Debounced {
 
   constructor(private readonly delayMs: number) {}
 
-  run(task: (signal: AbortSignal) => Promise<void>): void {
+  run(task: (signal: AbortSignal) => Promise<unknown>): void {
     this.cancel();
     this.#timer = setTimeout(() => {
       const abort = new AbortController();

@@ -22,9 +22,15 @@ export class Store {
   #text: (string | null)[] | null = null;
   #start = 0;
   #end = 0;
+  #epoch = 0;
 
   get length(): number {
     return this.#end - this.#start;
+  }
+
+  /** Changes where samples change other than by being added behind the last or trimmed before the first. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   ts(i: number): number {
@@ -76,7 +82,17 @@ export class Store {
     return i < this.length && this.ts(i) === ts ? i : i - 1;
   }
 
+  /** The value of the line at `ts`: between two samples for a tag that is not stepped; null where there is none. */
+  valueAt(ts: number, step: boolean): number | null {
+    const i = this.before(ts);
+    if (i < 0 || this.bad(i) || Number.isNaN(this.value(i))) return null;
+    const value = this.value(i);
+    if (step || i + 1 >= this.length || this.bad(i + 1)) return value;
+    return value + ((this.value(i + 1) - value) * (ts - this.ts(i))) / (this.ts(i + 1) - this.ts(i));
+  }
+
   clear(): void {
+    this.#epoch++;
     this.#start = this.#end = 0;
     if (this.#text) this.#text.length = 0;
   }
@@ -109,6 +125,7 @@ export class Store {
     const n = this.length;
     const stride = Math.ceil((2 * n) / count);
     if (stride <= 2 || this.#text !== null) return;
+    this.#epoch++;
     let out = this.#start;
     const put = (at: number) => {
       this.#ts[out] = this.#ts[at]!;
@@ -147,6 +164,7 @@ export class Store {
   }
 
   #merge(columns: Columns, pick: (i: number) => number): void {
+    this.#epoch++;
     const n = columns.ts.length;
     const from = this.#start + this.lowerBound(columns.ts[pick(0)]!);
     const held = this.#end - from;

@@ -4,6 +4,9 @@ import { el, icon, setText } from '../ui/dom';
 import type { Tag } from '../data/protocol';
 import { branchTags, buildTree, type Folder, initiallyOpen, matcher, type Row, visibleRows } from './tree';
 
+/** The type under which dragged tags carry their paths, as JSON. */
+export const DRAGGED = 'application/x-historian-tags';
+
 const ROW = 24;
 /** Lines beyond the edges, so that scrolling does not show blanks. */
 const MARGIN = 8;
@@ -95,6 +98,11 @@ export class TreeView {
       id: `tree-row-${i}`,
       role: 'treeitem',
       'aria-level': row.level + 1,
+      draggable: 'true',
+      ondragstart: (event) => {
+        const paths = row.kind === 'tag' ? [row.tag.path] : branchTags(row.folder).map((tag) => tag.path);
+        (event as DragEvent).dataTransfer?.setData(DRAGGED, JSON.stringify(paths));
+      },
       onclick: () => {
         this.#active = i;
         this.#activate(row);

@@ -1,4 +1,4 @@
-/** The windows that were left by moving and zooming, to go back to. One gesture of many small moves counts once. */
+/** The windows that were left by moving and zooming, to go back to and forward again. One gesture of many small moves counts once. */
 import type { Window } from './spans';
 
 /** Moves that follow each other faster than this are one gesture. */
@@ -13,6 +13,7 @@ export interface View {
 
 export class Views {
   #left: View[] = [];
+  #undone: View[] = [];
   #movedAt = -Infinity;
 
   /** The window is about to move; `now` in ms, of a clock that runs evenly. */
@@ -21,13 +22,25 @@ export class Views {
       this.#left.push(view);
       if (this.#left.length > KEPT) this.#left.shift();
     }
+    this.#undone = [];
     this.#movedAt = now;
   }
 
-  /** The view before the last gesture, or null where there was none. */
-  back(): View | null {
+  /** The view before the last gesture, or null where there was none; `shown` is what going forward leads to. */
+  back(shown: View): View | null {
+    return this.#turn(this.#left, this.#undone, shown);
+  }
+
+  /** What was shown before going back, or null. */
+  forward(shown: View): View | null {
+    return this.#turn(this.#undone, this.#left, shown);
+  }
+
+  #turn(from: View[], to: View[], shown: View): View | null {
     // what comes next is a gesture of its own
     this.#movedAt = -Infinity;
-    return this.#left.pop() ?? null;
+    const view = from.pop() ?? null;
+    if (view !== null) to.push(shown);
+    return view;
   }
 }

@@ -3,19 +3,9 @@ import './saved.css';
 import { Problem } from '../data/api';
 import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
 import { el, icon, setText } from '../ui/dom';
+import { text } from '../ui/strings';
 
-const strings = {
-  views: 'Saved views',
-  dashboards: 'Dashboards',
-  none: 'There are no saved views on this server yet.',
-  title: 'Title of this view',
-  save: 'Save',
-  replace: 'Replace it',
-  remove: (title: string) => `Delete ${title}`,
-  taken: 'There is a view of this name already.',
-  needsTitle: 'Give a title with letters or digits.',
-  unreachable: 'The server cannot be reached.',
-};
+const strings = text.saved;
 
 /** The buttons for the bar. */
 export function savedTools(): HTMLElement[] {
@@ -48,10 +38,10 @@ async function openViews(anchor: HTMLElement): Promise<void> {
     const target = event.target as Node;
     if (!panel.contains(target) && !anchor.contains(target)) close();
   };
-  const tell = (text: string, taken = false): void => {
-    fault.hidden = text === '';
+  const tell = (said: string, taken = false): void => {
+    fault.hidden = said === '';
     replace.hidden = !taken;
-    setText(faultText, text);
+    setText(faultText, said);
   };
   const trying = async (action: () => Promise<void>): Promise<void> => {
     try {

@@ -36,6 +36,13 @@ const ICONS = {
   bookmark: 'M5 3h10v14l-5-4-5 4z',
   dashboards: 'M3 3h6v8H3zM11 3h6v4h-6zM11 9h6v8h-6zM3 13h6v4H3z',
   expand: 'M3 8V3h5M12 3h5v5M17 12v5h-5M8 17H3v-5',
+  back: 'M8 5L3 10l5 5M3 10h9a5 5 0 0 1 5 5',
+  forward: 'M12 5l5 5-5 5M17 10H8a5 5 0 0 0-5 5',
+  scales: 'M4 3v14h13M8 13V9M12 13V5M16 13V8',
+  cursors: 'M6 3v14M14 3v14M6 10h8',
+  statistics: 'M14 4H6l5 6-5 6h8',
+  compare: 'M3 13c3-9 5-9 7-4s4 5 7-4M3 17h14',
+  export: 'M10 3v9M6 9l4 4 4-4M4 17h12',
   search: 'M9 3a6 6 0 1 0 0 12A6 6 0 0 0 9 3zM13.5 13.5L18 18',
 } as const;
 

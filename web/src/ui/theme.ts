@@ -20,6 +20,11 @@ export function penColor(theme: Theme, index: number): string {
   return colors[index % colors.length]!;
 }
 
+/** The second sixteen pens have the colours of the first, dashed. */
+export function penDash(index: number): readonly number[] {
+  return index < PENS.dark.length ? [] : [7, 3];
+}
+
 export function currentTheme(): Theme {
   const chosen = document.documentElement.dataset['theme'];
   if (chosen === 'dark' || chosen === 'light') return chosen;

@@ -1,0 +1,166 @@
+/** Draws the line of a pen: its samples, or, where a pixel has many, the envelope of their lowest and highest; what is bad, uncertain or silent is shown as such. */
+import type { Pen } from '../pens/pen';
+import { GOOD, type Store } from '../data/store';
+import type { Window } from '../time/spans';
+import { BAD_FIRST, BAD_LAST, HAS_BAD, HAS_UNCERTAIN, HAS_VALUE, PixelColumns } from './columns';
+import { extent, type Extent, silence, trace } from './trace';
+
+/** From so many samples on for each pixel column, the envelope is drawn. */
+const DENSE = 2.2;
+/** Silent columns over which an envelope is not drawn through. */
+const SILENT_COLUMNS = 16;
+/** Of the marks for bad and uncertain stretches, CSS pixels. */
+export const MARK = 3;
+
+export interface LineOptions {
+  readonly window: Window;
+  /** up to where the newest value of a stepped pen holds */
+  readonly holdsTo: number;
+  readonly x: (ts: number) => number;
+  readonly y: (value: number) => number;
+  /** of the plot, in pixels of the canvas */
+  readonly columns: number;
+  readonly ratio: number;
+}
+
+/** A line that goes over a silence. */
+type Gap = [number, number, number, number];
+
+/** How one store is drawn; keeps what it has counted from frame to frame. */
+export class Line {
+  #columns = new PixelColumns();
+
+  /** Lowest and highest value in the window, or null. */
+  extent(pen: Pen, store: Store, window: Window, columns: number): Extent | null {
+    if (!this.#dense(store, window, columns)) return extent(store, window, pen.tag.step);
+    this.#columns.update(store, window, columns);
+    return this.#columns.extent();
+  }
+
+  /** Strokes and fills with the styles of `ctx`. */
+  draw(ctx: CanvasRenderingContext2D, pen: Pen, store: Store, options: LineOptions): void {
+    const gaps: Gap[] = [];
+    const dash = ctx.getLineDash();
+    ctx.beginPath();
+    if (this.#dense(store, options.window, options.columns)) {
+      this.#columns.update(store, options.window, options.columns);
+      envelope(ctx, this.#columns, options, (...gap) => gaps.push(gap));
+      const { globalAlpha } = ctx;
+      ctx.globalAlpha = globalAlpha * 0.3;
+      ctx.fill();
+      ctx.globalAlpha = globalAlpha;
+    } else {
+      const { window } = options;
+      trace(ctx, store, { ...options, step: pen.tag.step, gapOver: pen.tag.step ? Infinity : silence(store, window), onGap: (...gap) => gaps.push(gap) });
+    }
+    ctx.stroke();
+    if (gaps.length === 0) return;
+    ctx.beginPath();
+    for (const [fromX, fromY, toX, toY] of gaps) {
+      ctx.moveTo(fromX, fromY);
+      ctx.lineTo(toX, toY);
+    }
+    const { globalAlpha, lineWidth } = ctx;
+    ctx.globalAlpha = globalAlpha * 0.5;
+    ctx.lineWidth = options.ratio;
+    ctx.setLineDash([2 * options.ratio, 5 * options.ratio]);
+    ctx.stroke();
+    ctx.setLineDash(dash);
+    ctx.globalAlpha = globalAlpha;
+    ctx.lineWidth = lineWidth;
+  }
+
+  /** Marks along the bottom: full where the pen is bad, half as high where it is uncertain. Returns whether there were any. */
+  marks(ctx: CanvasRenderingContext2D, store: Store, options: LineOptions, bottom: number): boolean {
+    const dense = this.#dense(store, options.window, options.columns);
+    if (dense) this.#columns.update(store, options.window, options.columns);
+    const runs = dense ? columnRuns(this.#columns) : sampleRuns(store, options.window, options.holdsTo);
+    for (const { from, to, bad } of runs) {
+      const left = options.x(from);
+      const height = (bad ? MARK : MARK / 2) * options.ratio;
+      ctx.fillRect(left, bottom - height, Math.max(1.5 * options.ratio, options.x(to) - left), height);
+    }
+    return runs.length > 0;
+  }
+
+  #dense(store: Store, window: Window, columns: number): boolean {
+    return store.lowerBound(window.to) - store.lowerBound(window.from) > DENSE * columns;
+  }
+}
+
+/** The outline of what lies between the lowest and highest of each column: a closed path for each stretch without a break. */
+function envelope(ctx: CanvasRenderingContext2D, columns: PixelColumns, { x, y }: LineOptions, onGap: (...gap: Gap) => void): void {
+  const { flags, low, high } = columns;
+  let begin = -1;
+  let last = -1;
+  const close = (): void => {
+    if (begin < 0) return;
+    ctx.moveTo(x(columns.ts(begin)), y(high[begin]!));
+    for (let i = begin; i <= last; i++) if (flags[i]! & HAS_VALUE) ctx.lineTo(x(columns.ts(i)), y(high[i]!));
+    // one column alone is a dot
+    if (begin === last) ctx.lineTo(x(columns.ts(last)) + 1.5, y(high[last]!));
+    for (let i = last; i >= begin; i--) if (flags[i]! & HAS_VALUE) ctx.lineTo(x(columns.ts(i)), y(low[i]!));
+    ctx.closePath();
+    begin = -1;
+  };
+  for (let i = 0; i < columns.length; i++) {
+    const flag = flags[i]!;
+    if (flag & BAD_FIRST) close();
+    if (flag & HAS_VALUE) {
+      if (begin >= 0 && i - last > SILENT_COLUMNS) {
+        const middle = (at: number): number => y((low[at]! + high[at]!) / 2);
+        onGap(x(columns.ts(last)), middle(last), x(columns.ts(i)), middle(i));
+        close();
+      }
+      if (begin < 0) begin = i;
+      last = i;
+    }
+    if (flag & BAD_LAST) close();
+  }
+  close();
+}
+
+interface Run {
+  readonly from: number;
+  to: number;
+  readonly bad: boolean;
+}
+
+function columnRuns(columns: PixelColumns): Run[] {
+  const runs: Run[] = [];
+  let open: Run | null = null;
+  const half = columns.length > 1 ? (columns.ts(1) - columns.ts(0)) / 2 : 0;
+  for (let i = 0; i < columns.length; i++) {
+    const flag = columns.flags[i]!;
+    // an empty column goes on as what was before
+    if (flag === 0) continue;
+    const ts = columns.ts(i);
+    if (open !== null) open.to = ts - half;
+    const state: boolean | null = flag & HAS_BAD ? true : flag & HAS_UNCERTAIN ? false : null;
+    if (state === null) open = null;
+    else if (open === null || open.bad !== state) {
+      open = { from: ts - half, to: ts + half, bad: state };
+      runs.push(open);
+    }
+    if (open !== null) open.to = ts + half;
+  }
+  return runs;
+}
+
+function sampleRuns(store: Store, window: Window, holdsTo: number): Run[] {
+  const runs: Run[] = [];
+  let open: Run | null = null;
+  const end = Math.min(store.length, store.lowerBound(window.to) + 1);
+  for (let i = Math.max(0, store.before(window.from)); i < end; i++) {
+    const ts = store.ts(i);
+    if (open !== null) open.to = ts;
+    const state: boolean | null = store.bad(i) ? true : store.quality(i) < GOOD ? false : null;
+    if (state === null) open = null;
+    else if (open === null || open.bad !== state) {
+      open = { from: ts, to: ts, bad: state };
+      runs.push(open);
+    }
+  }
+  if (open !== null && end === store.length) open.to = Math.max(open.to, Math.min(holdsTo, window.to));
+  return runs;
+}
