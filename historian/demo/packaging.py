@@ -40,8 +40,9 @@ class Filler:
     ideal_s: float
     pace: float
     rejects: float
-    total: float
-    good: float
+    #: from nothing: a plant that starts anew has its counters reset, which is no bottle filled
+    total: float = 0.0
+    good: float = 0.0
     state: int = RUNNING
     state_s: float = 0.0
     lasts_s: float = 0.0

@@ -369,8 +369,8 @@ class Plant:
         # with numbers of their own, so that the brewing lines are the same with them and without
         filling = Noise(np.random.default_rng([seed, 1]))
         self._fillers = [
-            Filler(filling, ideal_s=0.5, pace=0.94, rejects=0.012, total=2_408_300.0, good=2_361_940.0),
-            Filler(filling, ideal_s=0.625, pace=0.88, rejects=0.025, total=1_836_800.0, good=1_778_020.0),
+            Filler(filling, ideal_s=0.5, pace=0.94, rejects=0.012),
+            Filler(filling, ideal_s=0.625, pace=0.88, rejects=0.025),
         ]
         self._interval_us = round(SECOND / rate_hz)
         self._clock_us: int | None = None

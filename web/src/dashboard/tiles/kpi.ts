@@ -6,13 +6,14 @@ import { RATIOS, spanUs, type Equipment, type KpiTile, type Show } from '../docu
 import { keyFigure } from '../kpi';
 import { judgeRatio } from '../limits';
 import { strings } from '../strings';
-import { Notice, type Maker } from './tile';
+import { fit, Notice, type Maker } from './tile';
 
 const FACTORS = ['availability', 'performance', 'quality'] as const;
 
 export const kpiTile: Maker<KpiTile> = (tile, context) => {
   const [value, unit, note] = [el('span', { class: 'reading-value' }), el('span', { class: 'reading-unit' }), el('div', { class: 'reading-note' })];
-  const reading = el('div', { class: 'reading' }, el('div', { class: 'reading-line' }, value, unit), note);
+  const line = el('div', { class: 'reading-line' }, value, unit);
+  const reading = el('div', { class: 'reading' }, line, note);
   const notice = new Notice();
   const bars = FACTORS.map((factor) => ({ factor, fill: el('i'), text: el('b') }));
   const factors = el('ul', { class: 'factors' }, ...bars.map(({ factor, fill, text }) => el('li', {}, el('span', {}, strings.shows[factor]), el('div', { class: 'bar', 'aria-hidden': 'true' }, fill), text)));
@@ -32,6 +33,7 @@ export const kpiTile: Maker<KpiTile> = (tile, context) => {
       const [text, of] = words(tile.show, found);
       setText(value, text);
       setText(unit, of);
+      fit(line, text, of);
       const target = tile.target === undefined ? '' : strings.target(`${formatNumber(tile.target * 100, 0)} %`);
       setText(note, [Number.isNaN(found) ? strings.noData : '', when, target, figures.partial ? strings.partial : ''].filter((part) => part !== '').join(' · '));
       note.title = figures.partial ? strings.partialWhy : '';

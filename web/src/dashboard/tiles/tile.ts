@@ -51,9 +51,10 @@ export class Reading {
   readonly #unit = el('span', { class: 'reading-unit' });
   readonly #mark = el('span', { class: 'reading-mark', hidden: true });
   readonly #note = el('div', { class: 'reading-note' });
+  readonly #line = el('div', { class: 'reading-line' }, this.#value, this.#unit, this.#mark);
 
   constructor() {
-    this.element.append(el('div', { class: 'reading-line' }, this.#value, this.#unit, this.#mark), this.#note);
+    this.element.append(this.#line, this.#note);
   }
 
   show(series: Series, options: { decimals?: number | undefined; level: string; mark: string; staleAfter?: string | undefined; now: number }): Sample | null {
@@ -63,6 +64,7 @@ export class Reading {
     // what was last known is more than nothing, as long as it is said to be bad
     setText(this.#value, formatSample(tag, sample, options.decimals ?? decimalsOf(store)));
     setText(this.#unit, sample === null ? '' : (tag.unit ?? ''));
+    fit(this.#line, this.#value.textContent ?? '', `${this.#unit.textContent ?? ''}${options.mark}`);
     const age = sample === null ? 0 : options.now - sample.ts;
     const stale = options.staleAfter !== undefined && age > spanUs(options.staleAfter, '1d');
     const notes = [quality === 'bad' ? strings.badQuality : quality === 'uncertain' ? strings.uncertain : '', stale ? strings.stale(spanText(age)) : ''];
@@ -74,6 +76,12 @@ export class Reading {
     this.element.dataset['stale'] = String(stale);
     return sample;
   }
+}
+
+/** Have a line be as large as its width allows for these letters; those of the unit are half as wide. */
+export function fit(line: HTMLElement, value: string, unit: string): void {
+  const letters = String(value.length + (unit === '' ? 0 : 0.5 + unit.length / 2));
+  if (line.style.getPropertyValue('--letters') !== letters) line.style.setProperty('--letters', letters);
 }
 
 /** A place for words instead of a value: unknown tag, no data. */
