@@ -144,6 +144,9 @@ export class Feed {
       from: () => this.clock.now() - group.span,
       points: () => group.points,
       onTags: (tags) => {
+        // made since, and found by a wildcard: other tiles may have waited for it
+        const awaited = tags.some(({ path }) => !this.#tags.has(path) && this.#requests.some(({ pattern }) => pattern === path));
+        if (awaited) queueMicrotask(() => this.set(this.#requests));
         for (const tag of tags) {
           this.#tags.set(tag.path, tag);
           if (!group.series.has(tag.tag_id)) group.series.set(tag.tag_id, { tag, store: new Store() });
