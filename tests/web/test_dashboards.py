@@ -130,7 +130,8 @@ def test_the_ready_key_figures_of_the_demo_go_on(demo_server: ServerProcess, ope
     assert len(opened.sockets) == 1
     assert opened.faults == []
     if target := os.environ.get("DASHBOARD_SCREENSHOT"):
-        opened.page.set_viewport_size({"width": 1600, "height": 900})
+        opened.page.emulate_media(color_scheme="dark")
+        opened.page.set_viewport_size({"width": 1600, "height": 1030})
         opened.page.wait_for_timeout(500)
         opened.page.screenshot(path=target)
 

@@ -31,6 +31,9 @@ declare global {
   }
 }
 
+/** What a problem on the screen is about: what was asked for, or the key figures, which are asked for again and again. */
+type Topic = 'page' | 'figures';
+
 interface Shown {
   readonly name: string | null;
   etag: string | null;
@@ -45,6 +48,7 @@ export class Page {
   /** what is being edited, as it is shown */
   #preview: Dashboard | null = null;
   #kpisWanted = '';
+  #topic: Topic = 'page';
   #dirty = true;
   #drawnAt = -Infinity;
   readonly #stream: Stream;
@@ -73,7 +77,8 @@ export class Page {
     const redraw = (): void => void (this.#dirty = true);
     this.#feed = new Feed(this.#stream, this.#clock, { onData: redraw, onProblem: (error) => this.#failed(error) });
     this.#kpis = new Kpis(this.#clock, () => {
-      if (this.#kpis.problem !== null) this.#failed(this.#kpis.problem);
+      if (this.#kpis.problem !== null) this.#failed(this.#kpis.problem, undefined, 'figures');
+      else if (this.#topic === 'figures') this.#tell(null);
       redraw();
     });
     const context: Context = { feed: this.#feed, kpis: this.#kpis, clock: this.#clock, dashboard: () => this.#now() ?? { title: '', tiles: [] }, redraw };
@@ -344,12 +349,13 @@ export class Page {
     setText(this.#lampText, typeof words === 'string' ? words : words(state.name === 'reconnecting' ? Math.max(0, Math.ceil((state.at - Date.now()) / 1000)) : 0));
   }
 
-  #tell(text: string | null): void {
+  #tell(text: string | null, topic: Topic = 'page'): void {
+    this.#topic = topic;
     this.#problem.hidden = text === null;
     setText(this.#problemText, text ?? '');
   }
 
-  #failed(error: unknown, again: () => void = () => undefined): void {
+  #failed(error: unknown, again: () => void = () => undefined, topic: Topic = 'page'): void {
     if (error instanceof DOMException && error.name === 'AbortError') return;
     if (error instanceof Problem && error.status === 401) {
       askForToken(token() === null ? strings.wantsToken : error.detail, () => {
@@ -358,7 +364,7 @@ export class Page {
       });
       return;
     }
-    this.#tell(error instanceof Problem ? error.message : error instanceof TypeError ? strings.unreachable : String(error));
+    this.#tell(error instanceof Problem ? error.message : error instanceof TypeError ? strings.unreachable : String(error), topic);
   }
 
   async #diagnose(): Promise<string | null> {
