@@ -5,6 +5,7 @@
 import 'uplot/dist/uPlot.min.css';
 import './chart.css';
 import uPlot from 'uplot';
+import type { Store } from '../data/store';
 import type { Pen } from '../pens/pen';
 import { day, tickLabel, timeOfDay, type Window } from '../time/spans';
 import { cssColor, currentTheme, penColor, penDash } from '../ui/theme';
@@ -13,6 +14,7 @@ import { drawLimits, drawRange } from './bands';
 import { CursorLines, type CursorName, type Cursors } from './cursors';
 import { listenForGestures } from './gestures';
 import { drawLanes, LANE } from './lanes';
+import { Layer } from './layer';
 import { Line, type LineOptions, MARK } from './lines';
 import { fit, type Layout, normaliser, type Scaling, type Strip, strips } from './scales';
 import type { Extent } from './trace';
@@ -24,6 +26,9 @@ const TIME_STEPS = [
   ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
   ...[1, 2, 7, 14, 28, 91, 182, 365, 730].map((days) => days * 86_400),
 ];
+
+/** More pens than this are drawn as thinner lines: easier to tell apart, and without a graphics card ten times as fast. */
+const MANY = 8;
 
 export interface ChartEvents {
   /** the user moved or zoomed */
@@ -45,6 +50,10 @@ export class Chart {
   #plot: uPlot | null = null;
   #pens: readonly Pen[] = [];
   #lines = new WeakMap<Pen, Lines>();
+  #layer = new Layer();
+  /** of what was drawn last: where a store ended, by pen */
+  #drawnTo = new Map<Pen, { store: Store; epoch: number; ts: number }>();
+  #drawnNow = 0;
   #strips: Strip[] = [];
   #areas: Area[] = [];
   #axes = new Axes();
@@ -101,14 +110,17 @@ export class Chart {
 
   /** Draw a window; `now` is up to where newest states hold. */
   draw(window: Window, now: number): void {
-    this.#window = window;
+    // on the grid of the columns: a window that moves by whole pixels moves the picture
+    const pixel = Math.max(1, Math.round(window.to - window.from)) / this.#columns;
+    const by = Math.floor(window.from / pixel) * pixel - window.from;
+    this.#window = { from: window.from + by, to: window.to + by };
     this.#now = now;
     const plot = this.#plot;
     if (plot === null) return;
     for (const scale of this.#strips.flatMap((strip) => strip.scales)) fit(scale, this.#scaling, (pen) => this.#extent(pen));
     this.#axes.set(this.#strips, this.#axesFor(plot.width), plot.bbox.height / devicePixelRatio);
     plot.batch(() => {
-      plot.setScale('x', { min: window.from / 1e6, max: window.to / 1e6 });
+      plot.setScale('x', { min: this.#window.from / 1e6, max: this.#window.to / 1e6 });
       // the value axes may have become wider
       plot.redraw(false, true);
     });
@@ -251,41 +263,78 @@ export class Chart {
     const x = this.#x(bbox);
     this.#areas = areas(bbox, this.#strips.length, ratio);
     this.#axes.draw(ctx, bbox, this.#areas, ratio);
-    ctx.save();
-    // round joins take twice the time where there is no GPU
-    ctx.lineJoin = 'bevel';
     if (this.#now > this.#window.from && this.#now < this.#window.to) this.#drawNow(u, x(this.#now));
-    this.#strips.forEach((strip, i) => {
-      const area = this.#areas[i]!;
-      ctx.save();
-      ctx.beginPath();
-      ctx.rect(bbox.left, area.top - 4 * ratio, bbox.width + 4 * ratio, area.height + 8 * ratio);
-      ctx.clip();
-      this.#drawStrip(ctx, bbox, strip, area, x);
-      ctx.restore();
+    this.#strips.forEach((strip, i) => this.#inArea(ctx, bbox, this.#areas[i]!, (area) => this.#drawBands(ctx, bbox, strip, area)));
+    this.#layer.draw(ctx, bbox, {
+      key: this.#lineKey(bbox),
+      window: this.#window,
+      changedFrom: this.#changedFrom(),
+      paint: (own, part) => {
+        // round joins take twice the time where there is no GPU
+        own.lineJoin = 'bevel';
+        this.#strips.forEach((strip, i) => this.#inArea(own, bbox, this.#areas[i]!, () => this.#drawLines(own, strip, x, part)));
+      },
     });
-    ctx.restore();
+    this.#strips.forEach((strip, i) => this.#inArea(ctx, bbox, this.#areas[i]!, (area) => this.#drawMarks(ctx, strip, area, x)));
     drawLanes(ctx, bbox, this.#lanes, { window: this.#window, holdsTo: this.#now, highlight: this.#highlight, x, ratio });
   }
 
-  #drawStrip(ctx: CanvasRenderingContext2D, box: Box, strip: Strip, area: Area, x: (ts: number) => number): void {
+  #inArea(ctx: CanvasRenderingContext2D, box: Box, area: Area, draw: (area: Area) => void): void {
     const ratio = devicePixelRatio;
-    const theme = currentTheme();
-    const pens = strip.scales.flatMap((scale) => scale.pens);
-    const placed = pens.map((pen) => ({ pen, y: this.#place(pen)!.y }));
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(box.left, area.top - 4 * ratio, box.width + 4 * ratio, area.height + 8 * ratio);
+    ctx.clip();
+    draw(area);
+    ctx.restore();
+  }
+
+  /** What lines look like, but for time. */
+  #lineKey(box: Box): string {
+    const pens = this.#pens.map((pen) => [pen.path, pen.color, pen.tag.step, this.#scaling === 'percent' ? this.#extent(pen) : null]);
+    const scales = this.#strips.map((strip) => strip.scales.map((scale) => [scale.key, scale.range, scale.pens.length]));
+    return JSON.stringify([pens, scales, box.left, box.top, box.width, box.height, currentTheme(), this.#highlight?.path, devicePixelRatio]);
+  }
+
+  /** From where on lines differ from those of the last frame, in µs. */
+  #changedFrom(): number {
+    let from = this.#now;
+    const drawn = new Map<Pen, { store: Store; epoch: number; ts: number }>();
+    for (const pen of this.#pens) {
+      for (const store of [pen.shown, pen.earlier]) {
+        if (store === null) continue;
+        const ts = store.last()?.ts ?? -Infinity;
+        const before = this.#drawnTo.get(pen);
+        if (store === pen.shown) drawn.set(pen, { store, epoch: store.epoch, ts });
+        // an earlier period comes whole, and with others that are compared nothing is kept
+        if (store === pen.earlier || before?.store !== store || before.epoch !== store.epoch) from = -Infinity;
+        // from its last sample, which has been drawn, or to where its value was held, the line goes on
+        else if (before.ts !== ts) from = Math.min(from, before.ts);
+        else if (pen.tag.step) from = Math.min(from, this.#drawnNow);
+      }
+    }
+    this.#drawnTo = drawn;
+    this.#drawnNow = this.#now;
+    return from;
+  }
+
+  #drawBands(ctx: CanvasRenderingContext2D, box: Box, strip: Strip, area: Area): void {
+    const placed = strip.scales.flatMap((scale) => scale.pens).map((pen) => ({ pen, y: this.#place(pen)!.y }));
     const limited = placed.filter(({ pen }) => pen.style.low !== undefined || pen.style.high !== undefined);
     for (const { pen, y } of placed) {
       // of many limits over each other one sees none: then only those of the pen that is pointed at
-      if (limited.length <= 2 || pen === this.#highlight) drawLimits(ctx, box, area, pen, y, ratio);
-      if (pens.length === 1 || pen === this.#highlight) drawRange(ctx, box, area, pen, y);
+      if (limited.length <= 2 || pen === this.#highlight) drawLimits(ctx, box, area, pen, y, devicePixelRatio);
+      if (placed.length === 1 || pen === this.#highlight) drawRange(ctx, box, area, pen, y);
     }
-    let bottom = area.top + area.height;
-    for (const { pen, y } of placed) {
+  }
+
+  #drawLines(ctx: CanvasRenderingContext2D, strip: Strip, x: (ts: number) => number, part: Window): void {
+    const ratio = devicePixelRatio;
+    for (const pen of strip.scales.flatMap((scale) => scale.pens)) {
       const raised = this.#highlight === pen;
-      const options: LineOptions = { window: this.#window, holdsTo: this.#now, x, y, columns: this.#columns, ratio };
+      const options = { ...this.#lineOptions(pen, x), part };
       const lines = this.#linesOf(pen);
-      const store = pen.shown;
-      ctx.strokeStyle = ctx.fillStyle = penColor(theme, pen.color);
+      ctx.strokeStyle = ctx.fillStyle = penColor(currentTheme(), pen.color);
       const alpha = this.#highlight !== null && !raised ? 0.35 : 1;
       if (pen.earlier !== null) {
         ctx.globalAlpha = alpha * 0.55;
@@ -294,19 +343,33 @@ export class Chart {
         lines.earlier.draw(ctx, pen, pen.earlier, { ...options, holdsTo: this.#window.to });
       }
       ctx.globalAlpha = alpha;
-      ctx.lineWidth = (raised ? 2.6 : 1.5) * ratio;
-      ctx.setLineDash(penDash(pen.color).map((part) => part * ratio));
-      lines.shown.draw(ctx, pen, store, options);
+      ctx.lineWidth = (raised ? 2.6 : this.#pens.length > MANY ? 1 : 1.5) * ratio;
+      ctx.setLineDash(penDash(pen.color).map((dash) => dash * ratio));
+      lines.shown.draw(ctx, pen, pen.shown, options);
       ctx.setLineDash([]);
-      if (lines.shown.marks(ctx, store, options, bottom)) bottom -= (MARK + 1) * ratio;
-      const last = store.length - 1;
-      if (pen.history === null && last >= 0 && !store.bad(last)) {
-        ctx.beginPath();
-        ctx.arc(x(pen.tag.step ? Math.min(this.#now, this.#window.to) : store.ts(last)), y(store.value(last)), (raised ? 4 : 3) * ratio, 0, 2 * Math.PI);
-        ctx.fill();
-      }
     }
     ctx.globalAlpha = 1;
+  }
+
+  /** What is bad or uncertain, and dots at the newest samples. */
+  #drawMarks(ctx: CanvasRenderingContext2D, strip: Strip, area: Area, x: (ts: number) => number): void {
+    const ratio = devicePixelRatio;
+    let bottom = area.top + area.height;
+    for (const pen of strip.scales.flatMap((scale) => scale.pens)) {
+      const options = this.#lineOptions(pen, x);
+      const store = pen.shown;
+      ctx.fillStyle = penColor(currentTheme(), pen.color);
+      if (this.#linesOf(pen).shown.marks(ctx, store, options, bottom)) bottom -= (MARK + 1) * ratio;
+      const last = store.length - 1;
+      if (pen.history !== null || last < 0 || store.bad(last)) continue;
+      ctx.beginPath();
+      ctx.arc(x(pen.tag.step ? Math.min(this.#now, this.#window.to) : store.ts(last)), options.y(store.value(last)), (this.#highlight === pen ? 4 : 3) * ratio, 0, 2 * Math.PI);
+      ctx.fill();
+    }
+  }
+
+  #lineOptions(pen: Pen, x: (ts: number) => number): LineOptions {
+    return { window: this.#window, holdsTo: this.#now, x, y: this.#place(pen)!.y, columns: this.#columns, ratio: devicePixelRatio };
   }
 
   #drawNow(u: uPlot, at: number): void {

@@ -38,6 +38,11 @@ export class PixelColumns {
     return (this.#first + i + 0.5) * this.#width;
   }
 
+  /** The column of an instant. */
+  index(ts: number): number {
+    return Math.floor(ts / this.#width) - this.#first;
+  }
+
   /** Count the samples in a window of `count` columns. */
   update(store: Store, window: Window, count: number): void {
     const width = Math.max(1, Math.round(window.to - window.from)) / count;

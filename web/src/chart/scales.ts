@@ -7,12 +7,17 @@ export type Scaling = 'auto' | 'range' | 'percent';
 /** All pens over each other, or a strip for each unit, or one for each pen. */
 export type Layout = 'overlay' | 'units' | 'pens';
 
+/** Scales stay as they are while what is seen takes up this part of them. */
+const STEADY = 0.6;
+
 /** A scale with the pens that are drawn on it. */
 export interface Scale {
   readonly key: string;
   readonly label: string;
   readonly pens: Pen[];
   range: [number, number];
+  /** its range was set by what is seen */
+  fitted?: boolean;
 }
 
 export interface Strip {
@@ -72,6 +77,10 @@ export function fit(scale: Scale, scaling: Scaling, seen: (pen: Pen) => Extent |
     max = Math.max(max, extent.max);
   }
   if (min > max) return;
+  const [low, high] = scale.range;
+  // a scale that moves with every sample can be read by nobody
+  if (scaling === 'auto' && scale.fitted && low <= min && max <= high && max - min >= STEADY * (high - low)) return;
+  scale.fitted = scaling === 'auto';
   scale.range = scaling === 'range' && min < max && scale.pens.every((pen) => rangeOf(pen) !== null) ? [min, max] : niceRange(min, max);
 }
 

@@ -12,24 +12,45 @@ export interface Wire {
   onclose: (() => void) | null;
 }
 
+/** How long what comes waits for more of it. */
+const TOGETHER_MS = 12;
+
 let worker: Worker | null = null;
 let ids = 0;
 const wires = new Map<number, DecodedSocket>();
 const pending = new Map<number, { resolve: (columns: Columns) => void; reject: (error: Error) => void }>();
 
-function post(request: Request, transfer: Transferable[] = []): void {
-  if (worker === null) {
-    worker = new Worker(new URL('./decoder.worker.ts', import.meta.url), { type: 'module' });
-    worker.onmessage = ({ data }: MessageEvent<Answer>) => take(data);
-    // its file could not be loaded, or it has a fault of its own
-    worker.onerror = (event) => {
-      const error = new ProtocolError(`The decoder has failed: ${event.message || 'its file could not be loaded'}`);
-      for (const waiting of pending.values()) waiting.reject(error);
-      pending.clear();
-      for (const wire of wires.values()) wire.onmessage?.({ data: { fault: error.message } });
-    };
-  }
-  worker.postMessage(request, transfer);
+/** What waits to be sent to the worker. */
+let queue: Request[] = [];
+let transfer: Transferable[] = [];
+
+/** Frames of many subscriptions come at a time: they go to the worker together, and come back together, as each message between threads has its price. */
+function post(request: Request, transferred: Transferable[] = []): void {
+  queue.push(request);
+  transfer.push(...transferred);
+  if (request.type === 'samples') flush();
+  else if (queue.length === 1) setTimeout(flush, TOGETHER_MS);
+}
+
+function flush(): void {
+  if (queue.length === 0) return;
+  worker ??= start();
+  worker.postMessage(queue, transfer);
+  queue = [];
+  transfer = [];
+}
+
+function start(): Worker {
+  const started = new Worker(new URL('./decoder.worker.ts', import.meta.url), { type: 'module' });
+  started.onmessage = ({ data }: MessageEvent<Answer[]>) => data.forEach(take);
+  // its file could not be loaded, or it has a fault of its own
+  started.onerror = (event) => {
+    const error = new ProtocolError(`The decoder has failed: ${event.message || 'its file could not be loaded'}`);
+    for (const waiting of pending.values()) waiting.reject(error);
+    pending.clear();
+    for (const wire of wires.values()) wire.onmessage?.({ data: { fault: error.message } });
+  };
+  return started;
 }
 
 function take(answer: Answer): void {

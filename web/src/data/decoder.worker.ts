@@ -31,23 +31,26 @@ function samples(bytes: ArrayBuffer): Columns | Fault {
   }
 }
 
-function answer(message: Answer, columns: Columns | null): void {
-  const arrays = columns === null ? [] : [columns.tagId, columns.ts, columns.value, columns.quality];
-  self.postMessage(message, { transfer: arrays.map((array) => array.buffer as ArrayBuffer) });
+function answer(request: Request): Answer | null {
+  if (request.type === 'samples') return { type: 'samples', id: request.id, columns: samples(request.bytes) };
+  if (request.type === 'sent') connection(request.connection).sent(request.text);
+  else if (request.type === 'closed') connections.delete(request.connection);
+  else {
+    const data = typeof request.data === 'string' ? request.data : connection(request.connection).frame(new Uint8Array(request.data));
+    if (data !== null) return { type: 'message', connection: request.connection, data };
+  }
+  return null;
 }
 
-self.onmessage = ({ data: request }: MessageEvent<Request>) => {
-  if (request.type === 'sent') {
-    connection(request.connection).sent(request.text);
-  } else if (request.type === 'closed') {
-    connections.delete(request.connection);
-  } else if (request.type === 'samples') {
-    const columns = samples(request.bytes);
-    answer({ type: 'samples', id: request.id, columns }, 'fault' in columns ? null : columns);
-  } else if (typeof request.data === 'string') {
-    answer({ type: 'message', connection: request.connection, data: request.data }, null);
-  } else {
-    const data = connection(request.connection).frame(new Uint8Array(request.data));
-    if (data !== null) answer({ type: 'message', connection: request.connection, data }, 'fault' in data ? null : data.columns);
-  }
+/** The columns of an answer, if it has any. */
+function columnsOf(of: Answer): Columns | null {
+  if (of.type === 'samples') return 'fault' in of.columns ? null : of.columns;
+  return typeof of.data === 'string' || 'fault' in of.data ? null : of.data.columns;
+}
+
+self.onmessage = ({ data: requests }: MessageEvent<Request[]>) => {
+  const answers = requests.map(answer).filter((one) => one !== null);
+  const columns = answers.map(columnsOf).filter((one) => one !== null);
+  const transfer = columns.flatMap((one) => [one.tagId, one.ts, one.value, one.quality].map((array) => array.buffer as ArrayBuffer));
+  if (answers.length > 0) self.postMessage(answers, { transfer });
 };

@@ -36,7 +36,7 @@ import { Toolbar } from './toolbar';
 // last: it overrides what the parts say for large screens
 import './page.css';
 
-const READOUT_MS = 150;
+const READOUT_MS = 200;
 /** Statistics of a live window are asked for anew so often. */
 const STATISTICS_MS = 5000;
 /** While the server has no tags yet. */

@@ -26,7 +26,7 @@ export const text = {
   layout: { overlay: 'All pens over each other', units: 'A strip for each unit', pens: 'A strip for each pen' },
   cursors: 'Cursors A and B (c)',
   statistics: 'Statistics (t)',
-  compare: 'Compare with an earlier period',
+  compare: 'Compare',
   compareTitle: 'Compare with an earlier period (o)',
   compareWith: { none: 'No comparison', hour: 'An hour before', shift: 'Eight hours before', day: 'The day before', week: 'The week before', batch: (tag: string) => `The ${tag} before` },
   compared: (span: string) => `with ${span} before`,
