@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocket, expect, sync_playwright
+from opened import Open, Opened
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 from processes import Serve, ServerProcess
 
 #: for what the page does by itself: connecting, asking, drawing
@@ -22,53 +22,21 @@ expect.set_options(timeout=30_000)
 FILLER = "acme/springfield/packaging/line1/filler"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, or Playwright's own."""
-    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        # root may not use Chromium's sandbox
-        started = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context(viewport={"width": 1366, "height": 768})
-    made.set_default_timeout(30_000)
-    yield made
-    made.close()
-
-
-class Opened:
-    """A page, what it complained of, and its WebSockets."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.faults: list[str] = []
-        self.sockets: list[WebSocket] = []
-        page.on("console", lambda message: self.faults.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("websocket", lambda socket: self.sockets.append(socket))
+class Board(Opened):
+    """A page of dashboards."""
 
     def tile(self, title: str) -> Locator:
         return self.page.locator(".tile", has=self.page.get_by_role("heading", name=title, exact=True))
 
-    def wait(self, expression: str) -> None:
-        deadline = time.monotonic() + 30
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < deadline, f"{expression}; it said: {self.faults}"
-            self.page.wait_for_timeout(50)
 
-
-Open = Callable[[str], Opened]
+OpenBoard = Callable[[str], Board]
 
 
 @pytest.fixture
-def open_page(context: BrowserContext) -> Open:
-    def open_it(url: str) -> Opened:
-        opened = Opened(context.new_page())
+def open_board(context: BrowserContext) -> OpenBoard:
+    def open_it(url: str) -> Board:
+        opened = Board(context.new_page())
+        opened.page.set_viewport_size({"width": 1366, "height": 768})
         opened.page.goto(url)
         return opened
 
@@ -111,8 +79,8 @@ def reckoned(server: ServerProcess, start: str) -> dict[str, float]:
     return {name: 100 * value for name, value in figures.items()}
 
 
-def test_the_ready_key_figures_of_the_demo_go_on(demo_server: ServerProcess, open_page: Open) -> None:
-    opened = open_page(f"{demo_server.url}/dashboards#packaging")
+def test_the_ready_key_figures_of_the_demo_go_on(demo_server: ServerProcess, open_board: OpenBoard) -> None:
+    opened = open_board(f"{demo_server.url}/dashboards#packaging")
     expect(opened.page).to_have_title("Packaging: key figures · historian")
     opened.wait("dashboards.live() && dashboards.frames() > 4")
     good = opened.tile("Good").first.locator(".reading-value")
@@ -136,7 +104,7 @@ def test_the_ready_key_figures_of_the_demo_go_on(demo_server: ServerProcess, ope
         opened.page.screenshot(path=target)
 
 
-def test_key_figures_are_what_the_aggregates_of_the_server_give(demo_server: ServerProcess, open_page: Open) -> None:
+def test_key_figures_are_what_the_aggregates_of_the_server_give(demo_server: ServerProcess, open_board: OpenBoard) -> None:
     shows = ("oee", "availability", "performance", "quality")
     equipment = {
         "state": f"{FILLER}/state",
@@ -152,7 +120,7 @@ def test_key_figures_are_what_the_aggregates_of_the_server_give(demo_server: Ser
         equipment={"filler": equipment},
         tiles=[tile("kpi", 3 * n, 0, show, equipment="filler", show=show, period="30m") for n, show in enumerate(shows)],
     )
-    opened = open_page(f"{demo_server.url}/dashboards#figures")
+    opened = open_board(f"{demo_server.url}/dashboards#figures")
     for show in shows:
         expect(opened.tile(show).locator(".reading-value")).to_have_text(re.compile(r"^\d+\.\d$"))
     # the page's half hour began some seconds ago
@@ -161,7 +129,7 @@ def test_key_figures_are_what_the_aggregates_of_the_server_give(demo_server: Ser
     assert opened.faults == []
 
 
-def test_a_tile_says_what_is_wrong_and_follows_what_comes(serve: Serve, open_page: Open) -> None:
+def test_a_tile_says_what_is_wrong_and_follows_what_comes(serve: Serve, open_board: OpenBoard) -> None:
     server = serve()
     now = time.time_ns() // 1000
     tags = [
@@ -201,7 +169,7 @@ def test_a_tile_says_what_is_wrong_and_follows_what_comes(serve: Serve, open_pag
             tile("trend", 3, 4, "Trend", tags=["p/level", "p/nowhere"], span="5m"),
         ],
     )
-    opened = open_page(f"{server.url}/dashboards#plant")
+    opened = open_board(f"{server.url}/dashboards#plant")
     reading = {name: opened.tile(name).locator(".reading") for name in ("Level", "Gauge", "Old", "Broken", "Later", "Pump")}
     expect(reading["Level"]).to_have_text("42.5%")
     expect(reading["Gauge"]).to_have_text("42.5%")
@@ -229,11 +197,11 @@ def test_a_tile_says_what_is_wrong_and_follows_what_comes(serve: Serve, open_pag
     opened.wait("dashboards.state() === 'live'")
 
 
-def test_a_dashboard_is_made_changed_and_saved_in_the_page(serve: Serve, open_page: Open) -> None:
+def test_a_dashboard_is_made_changed_and_saved_in_the_page(serve: Serve, open_board: OpenBoard) -> None:
     server = serve()
     ask(f"{server.url}/v1/tags", "PUT", {"tags": [{"path": "p/level", "unit": "%", "low": 0, "high": 100}]})
     ask(f"{server.url}/v1/write", "POST", {"samples": [{"tag": "p/level", "ts": time.time_ns() // 1000, "value": 42.5}]})
-    opened = open_page(f"{server.url}/dashboards")
+    opened = open_board(f"{server.url}/dashboards")
     page = opened.page
     expect(page.get_by_text("There are no dashboards on this server yet.")).to_be_visible()
     page.get_by_role("button", name="New dashboard").click()
@@ -319,7 +287,7 @@ def test_a_dashboard_is_made_changed_and_saved_in_the_page(serve: Serve, open_pa
     page.get_by_role("button", name="Done").click()
     expect(page.get_by_role("button", name="Edit")).to_be_visible()
     # the address names it
-    again = open_page(page.url)
+    again = open_board(page.url)
     expect(again.page).to_have_title("By hand · historian")
     expect(again.tile("Level").locator(".reading")).to_have_text("42.5%")
 
@@ -332,8 +300,8 @@ def drag(page: Page, x: float, y: float, right: float, down: float) -> None:
     page.mouse.up()
 
 
-def test_it_fits_a_wall_screen_a_laptop_and_a_phone(demo_server: ServerProcess, open_page: Open) -> None:
-    opened = open_page(f"{demo_server.url}/dashboards#packaging")
+def test_it_fits_a_wall_screen_a_laptop_and_a_phone(demo_server: ServerProcess, open_board: OpenBoard) -> None:
+    opened = open_board(f"{demo_server.url}/dashboards#packaging")
     page = opened.page
     expect(opened.tile("OEE").first.locator(".reading-value")).to_be_visible()
     expect(opened.tile("Speed").last.locator(".reading-value")).to_be_visible()
@@ -360,9 +328,8 @@ def test_it_fits_a_wall_screen_a_laptop_and_a_phone(demo_server: ServerProcess, 
 def test_a_trend_view_is_saved_under_a_title_and_opened_elsewhere(serve: Serve, open_page: Open) -> None:
     server = serve()
     ask(f"{server.url}/v1/tags", "PUT", {"tags": [{"path": "p/ä level"}, {"path": "p/flow"}]})
-    opened = open_page(f"{server.url}/#pen={quote('p/ä level')}~3&from=1767225600000000&to=1767229200000000")
-    page = opened.page
-    opened.wait("window.historian !== undefined && historian.pens().length === 1")
+    url = f"{server.url}/#pen={quote('p/ä level')}~3&from=1767225600000000&to=1767229200000000"
+    page = open_page(url, until="historian.pens().length === 1").page
     page.get_by_role("button", name="Saved views").click()
     panel = page.get_by_role("dialog", name="Saved views")
     expect(panel).to_contain_text("no saved views")
@@ -376,8 +343,7 @@ def test_a_trend_view_is_saved_under_a_title_and_opened_elsewhere(serve: Serve, 
     panel.get_by_role("button", name="Replace it").click()
     expect(panel.get_by_role("button", name="Übergabe – früh", exact=True)).to_be_visible()
 
-    other = open_page(f"{server.url}/#pen=p/flow")
-    other.wait("window.historian !== undefined && historian.pens().length === 1")
+    other = open_page(f"{server.url}/#pen=p/flow", until="historian.pens().length === 1")
     other.page.get_by_role("button", name="Saved views").click()
     other.page.get_by_role("button", name="Übergabe – früh", exact=True).click()
     other.wait("historian.pens()[0]?.path === 'p/ä level' && historian.window().from === 1767225600000000 && historian.window().to === 1767229200000000")

@@ -16,7 +16,7 @@ export interface Alarm {
 }
 
 /** Whether a sample meets a rule; null: not known, as of a bad sample. */
-export function meets(rule: AlarmRule, tag: Tag, store: Store, i: number): boolean | null {
+function meets(rule: AlarmRule, tag: Tag, store: Store, i: number): boolean | null {
   if (store.bad(i)) return rule.bad === true ? true : null;
   const { above, below, states } = rule;
   const value = store.value(i);

@@ -26,7 +26,7 @@ export interface Series {
 const RATE = 4;
 const LOOK_AGAIN_MS = 5_000;
 /** What one tile shows of a wildcard. */
-export const MAX_MATCHES = 500;
+const MAX_MATCHES = 500;
 /** Tags asked for one by one. */
 const FEW = 20;
 /** An address has room for so many paths. */

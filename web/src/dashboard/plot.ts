@@ -7,7 +7,7 @@ import { stateName } from './alarms';
 import { timeStep, timeTicks, valueStep, valueTicks } from './axes';
 import type { Canvas } from './canvas';
 import type { Series } from './feed';
-import type { Level, Limits } from './limits';
+import type { Limits } from './limits';
 
 export interface Line {
   readonly series: Series;
@@ -170,8 +170,4 @@ function stateColor(name: string, states: readonly string[] | null, theme: Retur
   if (familiar !== undefined) return cssColor(familiar[1]);
   const place = states?.indexOf(name) ?? -1;
   return penColor(theme, place >= 0 ? place : [...name].reduce((hash, letter) => (hash * 31 + letter.charCodeAt(0)) % 997, 7) % 8);
-}
-
-export function levelColor(level: Level | 'good'): string {
-  return { none: 'var(--text)', good: 'var(--good)', warning: 'var(--warn)', alarm: 'var(--bad)' }[level];
 }
