@@ -99,7 +99,7 @@ def test_the_ready_key_figures_of_the_demo_go_on(demo_server: ServerProcess, ope
     assert opened.faults == []
     if target := os.environ.get("DASHBOARD_SCREENSHOT"):
         opened.page.emulate_media(color_scheme="dark")
-        opened.page.set_viewport_size({"width": 1600, "height": 1030})
+        opened.page.set_viewport_size({"width": 1440, "height": 1010})
         opened.page.wait_for_timeout(500)
         opened.page.screenshot(path=target)
 
