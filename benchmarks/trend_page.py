@@ -71,32 +71,22 @@ async def trace(cdp: CDPSession, seconds: float) -> list[dict[str, Any]]:
 
 
 def report(events: list[dict[str, Any]], seconds: float) -> None:
-    names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    # the thread that ran the page's frames
-    drawn = [event for event in events if event["name"] == "FireAnimationFrame"]
+    drawn = [event for event in events if event["name"] == "FireAnimationFrame" and event.get("dur")]
     assert drawn, "the page drew nothing"
+    # its thread
     page = (drawn[0]["pid"], drawn[0]["tid"])
-    assert names.get(page) == "CrRendererMain", names
-    tasks = np.array(
-        [
-            event["dur"] / 1000
-            for event in events
-            if event["name"].endswith("RunTask") and event.get("dur") and (event["pid"], event["tid"]) == page
-        ]
-    )
-    calls = np.array([event["dur"] / 1000 for event in drawn if event.get("dur")])
-    shown = np.sort(np.array([event["ts"] for event in events if event["name"] == "DrawFrame" and event["pid"] == page[0]])) / 1000
-    between = np.diff(shown)
-    p50, p95, p99 = np.percentile(calls, [50, 95, 99])
-    print(f"animation frames   {len(calls) / seconds:5.1f}/s   p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, most {calls.max():.1f} ms")
-    if len(between) > 1:
-        p50, p95, p99 = np.percentile(between, [50, 95, 99])
+    tasks = [event for event in events if event["name"].endswith("RunTask") and event.get("dur") and (event["pid"], event["tid"]) == page]
+    # `tdur`: what the processor spent on it, however busy it is with other things
+    for name, key in (("by the clock", "dur"), ("of the processor", "tdur")):
+        took = np.array([event.get(key, 0) / 1000 for event in drawn])
+        p50, p95, p99 = np.percentile(took, [50, 95, 99])
+        print(f"\n{name}")
+        print(f"  drawing   {len(took) / seconds:5.1f} a second: p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, most {took.max():.1f} ms")
+        took = np.array([event.get(key, 0) / 1000 for event in tasks])
+        share = took.sum() / seconds / 10
         print(
-            f"frames on screen   {len(shown) / seconds:5.1f}/s   from one to the next p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, most {between.max():.1f} ms"
+            f"  all tasks {share:5.1f} % of a core: {np.count_nonzero(took > LONG_MS)} over {LONG_MS:.0f} ms, the longest {took.max():.1f} ms"
         )
-    print(
-        f"tasks of the page  {tasks.sum() / seconds / 10:5.1f} % of its thread; {np.count_nonzero(tasks > LONG_MS)} long ones, the longest {tasks.max():.1f} ms"
-    )
 
 
 async def main() -> None:

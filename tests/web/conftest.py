@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from opened import LIVE, Open, Opened
+from opened import LIVE, STATIC, Open, Opened
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from processes import ServerProcess
-
-STATIC = Path(__file__).resolve().parents[2] / "historian" / "server" / "static"
 
 
 @pytest.fixture(scope="module")

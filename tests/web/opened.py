@@ -6,11 +6,14 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, Request, WebSocket
 
+#: the built page
+STATIC = Path(__file__).resolve().parents[2] / "historian" / "server" / "static"
 #: for what the page does by itself: connecting, drawing, fetching
 WAIT_MS = 20_000
 

@@ -22,8 +22,8 @@ function storeOf(rows: Row[]): Store {
 }
 
 /** Of each column that has any: flags, lowest, highest. */
-function seen(of: PixelColumns): [number, number, number, number][] {
-  const found: [number, number, number, number][] = [];
+function seen(of: PixelColumns): number[][] {
+  const found: number[][] = [];
   for (let i = 0; i < of.length; i++) {
     const flags = of.flags[i]!;
     if (flags !== 0) found.push([of.ts(i), flags, flags & HAS_VALUE ? of.low[i]! : 0, flags & HAS_VALUE ? of.high[i]! : 0]);
@@ -47,6 +47,13 @@ describe('pixel columns', () => {
       [125, HAS_VALUE | HAS_BAD | BAD_LAST, 1, 1],
     ]);
     expect(made.extent()).toEqual({ min: -2, max: 7 });
+  });
+
+  test('have their first and last value, to tell a slope from noise', () => {
+    const made = new PixelColumns();
+    made.update(storeOf([[100, 1], [103, 5], [107, NaN, 0], [109, 4]]), { from: 100, to: 120 }, 2);
+    const at = made.index(105);
+    expect([made.first[at], made.last[at]]).toEqual([1, 4]);
   });
 
   test('counted as the window moves and samples come are those counted at once', () => {

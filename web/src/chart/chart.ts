@@ -7,9 +7,9 @@ import './chart.css';
 import uPlot from 'uplot';
 import type { Store } from '../data/store';
 import type { Pen } from '../pens/pen';
-import { day, tickLabel, timeOfDay, type Window } from '../time/spans';
+import { day, timeOfDay, type Window } from '../time/spans';
 import { cssColor, currentTheme, penColor, penDash } from '../ui/theme';
-import { areas, type Area, Axes, type Box, FONT } from './axes';
+import { areas, type Area, Axes, type Box } from './axes';
 import { drawLimits, drawRange } from './bands';
 import { CursorLines, type CursorName, type Cursors } from './cursors';
 import { listenForGestures } from './gestures';
@@ -17,15 +17,8 @@ import { drawLanes, LANE } from './lanes';
 import { Layer } from './layer';
 import { Line, type LineOptions, MARK } from './lines';
 import { fit, type Layout, normaliser, type Scaling, type Strip, strips } from './scales';
+import { timeAxis } from './timeaxis';
 import type { Extent } from './trace';
-
-/** Between the ticks of the time axis, in seconds. */
-const TIME_STEPS = [
-  ...[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30],
-  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * 60),
-  ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
-  ...[1, 2, 7, 14, 28, 91, 182, 365, 730].map((days) => days * 86_400),
-];
 
 /** More pens than this are drawn as thinner lines: easier to tell apart, and without a graphics card ten times as fast. */
 const MANY = 8;
@@ -186,7 +179,6 @@ export class Chart {
   }
 
   #options(width: number, height: number, lanes: number): uPlot.Options {
-    const line = cssColor('--grid');
     return {
       width,
       height,
@@ -194,21 +186,7 @@ export class Chart {
       legend: { show: false },
       scales: { x: { time: true, auto: false }, y: { auto: false, range: [0, 1] } },
       axes: [
-        {
-          stroke: cssColor('--text-2'),
-          font: FONT,
-          grid: { stroke: line, width: 1 },
-          ticks: { stroke: line, width: 1, size: 5 },
-          size: 40,
-          space: 74,
-          incrs: TIME_STEPS,
-          values: (_u, splits, _axis, _space, increment) =>
-            splits.map((s, i) => {
-              // the first that is seen has the date
-              const previous = splits[i - 1];
-              return tickLabel(Math.round(s * 1e6), increment * 1e6, previous === undefined || previous * 1e6 < this.#window.from ? null : Math.round(previous * 1e6));
-            }),
-        },
+        timeAxis(() => this.#window.from),
         { show: false, scale: 'y' },
       ],
       // the stores hold the samples; uPlot only needs some data to be awake

@@ -19,13 +19,15 @@ const MARGIN = 1;
 export class PixelColumns {
   low = new Float64Array(0);
   high = new Float64Array(0);
+  first = new Float64Array(0);
+  last = new Float64Array(0);
   flags = new Uint8Array(0);
   #store: Store | null = null;
   #epoch = -1;
   /** µs */
   #width = 0;
   /** of the first column, on the grid */
-  #first = 0;
+  #begin = 0;
   /** the column, on the grid, from which on samples may have come since */
   #open = 0;
 
@@ -35,12 +37,12 @@ export class PixelColumns {
 
   /** Where the middle of a column is, in µs. */
   ts(i: number): number {
-    return (this.#first + i + 0.5) * this.#width;
+    return (this.#begin + i + 0.5) * this.#width;
   }
 
   /** The column of an instant. */
   index(ts: number): number {
-    return Math.floor(ts / this.#width) - this.#first;
+    return Math.floor(ts / this.#width) - this.#begin;
   }
 
   /** Count the samples in a window of `count` columns. */
@@ -48,37 +50,39 @@ export class PixelColumns {
     const width = Math.max(1, Math.round(window.to - window.from)) / count;
     const first = Math.floor(window.from / width) - MARGIN;
     const length = count + 1 + 2 * MARGIN;
-    const by = first - this.#first;
+    const by = first - this.#begin;
     const same = store === this.#store && store.epoch === this.#epoch && width === this.#width && length === this.length && by >= 0 && by < length;
     if (length !== this.length) {
       this.low = new Float64Array(length);
       this.high = new Float64Array(length);
+      this.first = new Float64Array(length);
+      this.last = new Float64Array(length);
       this.flags = new Uint8Array(length);
     }
-    if (same && by > 0) for (const array of [this.low, this.high, this.flags]) array.copyWithin(0, by);
-    const from = same ? Math.max(first, Math.min(this.#open, this.#first + length)) : first;
+    if (same && by > 0) for (const array of [this.low, this.high, this.first, this.last, this.flags]) array.copyWithin(0, by);
+    const from = same ? Math.max(first, Math.min(this.#open, this.#begin + length)) : first;
     this.#store = store;
     this.#epoch = store.epoch;
     this.#width = width;
-    this.#first = first;
+    this.#begin = first;
     this.#count(store, from);
   }
 
   #count(store: Store, from: number): void {
     const { low, high, flags } = this;
-    const [width, first, length] = [this.#width, this.#first, this.length];
-    flags.fill(0, from - first);
+    const [width, begin, length] = [this.#width, this.#begin, this.length];
+    flags.fill(0, from - begin);
     let i = store.lowerBound(from * width);
     // rounding may put the last one of the column before on the edge
     while (i > 0 && Math.floor(store.ts(i - 1) / width) >= from) i--;
     const end = store.length;
-    let last = from;
+    let open = from;
     for (; i < end; i++) {
       const on = Math.floor(store.ts(i) / width);
       if (on < from) continue;
-      const at = on - first;
+      const at = on - begin;
       if (at >= length) break;
-      last = on;
+      open = on;
       const quality = store.quality(i);
       const value = store.value(i);
       const before = flags[at]!;
@@ -90,11 +94,12 @@ export class PixelColumns {
         if (value < low[at]!) low[at] = value;
         if (value > high[at]!) high[at] = value;
       } else {
-        low[at] = high[at] = value;
+        low[at] = high[at] = this.first[at] = value;
       }
+      this.last[at] = value;
       flags[at] = (before & ~BAD_LAST) | HAS_VALUE | (quality < GOOD ? HAS_UNCERTAIN : 0);
     }
-    this.#open = last;
+    this.#open = open;
   }
 
   /** Lowest and highest value, or null. */

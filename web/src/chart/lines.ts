@@ -9,6 +9,8 @@ import { extent, type Extent, silence, trace } from './trace';
 const DENSE = 2.2;
 /** A column that is no higher than this is drawn as a line, CSS pixels. */
 const THIN = 3;
+/** A column whose first and last sample are so far apart, as a part of its height, is a slope. */
+const SLOPE = 0.7;
 /** Silent columns over which an envelope is not drawn through. */
 const SILENT_COLUMNS = 16;
 /** Of the marks for bad and uncertain stretches, CSS pixels. */
@@ -128,7 +130,9 @@ function envelope(ctx: CanvasRenderingContext2D, columns: PixelColumns, { window
         else if (last >= 0 && lastBottom < top) top = lastBottom;
         else if (last >= 0 && lastTop > bottom) bottom = lastTop;
         const left = at - ratio / 2;
-        ctx.globalAlpha = globalAlpha * 0.35;
+        // a steep slope is as full as the line that it goes on from; what goes up and down is an envelope
+        const slope = Math.abs(columns.last[i]! - columns.first[i]!) > SLOPE * (high[i]! - low[i]!);
+        ctx.globalAlpha = slope ? globalAlpha : globalAlpha * 0.35;
         bar(ctx, left, left + ratio, top, bottom);
         ctx.globalAlpha = globalAlpha;
         bar(ctx, left, left + ratio, top - lineWidth / 2, top + lineWidth / 2);

@@ -2,6 +2,7 @@
 import './expression.css';
 import { el, setText } from '../ui/dom';
 import type { Tag } from '../data/protocol';
+import { text as strings } from '../ui/strings';
 
 /** Of an expression that is typed here, in characters: sixteen of them fit into an address. */
 export const MAX_EXPRESSION = 400;
@@ -45,14 +46,14 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
   const fault = el('pre', { class: 'fault', role: 'alert', hidden: true });
   const input = el('input', {
     type: 'text',
-    'aria-label': 'Expression',
+    'aria-label': strings.expression,
     placeholder: 'total: site/line1/flow * 2 + last(site/line1/temp)',
     maxlength: MAX_EXPRESSION,
     spellcheck: 'false',
     autocomplete: 'off',
     oninput: () => (fault.hidden = true),
   });
-  const submit = el('button', { type: 'submit', class: 'primary' }, 'Add pen');
+  const submit = el('button', { type: 'submit', class: 'primary' }, strings.addCalculated);
   const close = (): void => {
     form.remove();
     document.removeEventListener('pointerdown', outside, true);
@@ -77,7 +78,7 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
     {
       class: 'expression popup',
       role: 'dialog',
-      'aria-label': 'Calculated pen',
+      'aria-label': strings.calculate,
       novalidate: true,
       onsubmit: (event) => {
         event.preventDefault();
@@ -99,9 +100,9 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
         anchor.focus();
       },
     },
-    el('label', {}, 'Calculated pen', input),
+    el('label', {}, strings.calculate, input),
     fault,
-    el('p', { class: 'hint' }, '+ − * / % **  < <= == and or not  if(c, a, b)  min max abs round sqrt ln …  last(tag) interp(tag) good(tag). Blanks around / and −.'),
+    el('p', { class: 'hint' }, strings.expressionHint),
     el('div', { class: 'offered' }, ...tags.map((tag) => el('button', { type: 'button', title: tag.path, onclick: () => insert(tag.path) }, shortest(tag, tags)))),
     submit,
   );

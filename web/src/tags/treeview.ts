@@ -3,6 +3,7 @@ import './tree.css';
 import { el, icon, setText } from '../ui/dom';
 import type { Tag } from '../data/protocol';
 import { branchTags, buildTree, type Folder, initiallyOpen, matcher, type Row, visibleRows } from './tree';
+import { text } from '../ui/strings';
 
 /** The type under which dragged tags carry their paths, as JSON. */
 export const DRAGGED = 'application/x-historian-tags';
@@ -37,8 +38,8 @@ export class TreeView {
     this.search = el('input', {
       type: 'search',
       class: 'search-input',
-      placeholder: 'Search tags',
-      'aria-label': 'Search tags by path, description or unit',
+      placeholder: text.searchTags,
+      'aria-label': text.searchTagsBy,
       'aria-controls': 'tag-tree',
       spellcheck: 'false',
       autocomplete: 'off',
@@ -52,7 +53,7 @@ export class TreeView {
     this.#canvas = el('div', { class: 'tree-canvas', role: 'presentation' });
     this.#scroller = el(
       'div',
-      { class: 'tree', id: 'tag-tree', role: 'tree', 'aria-label': 'Tags', tabindex: 0, onscroll: () => this.#render(), onkeydown: (event) => this.#key(event as KeyboardEvent) },
+      { class: 'tree', id: 'tag-tree', role: 'tree', 'aria-label': text.tags, tabindex: 0, onscroll: () => this.#render(), onkeydown: (event) => this.#key(event as KeyboardEvent) },
       this.#canvas,
     );
     this.#count = el('div', { class: 'tree-count', 'aria-live': 'polite' });
@@ -77,7 +78,7 @@ export class TreeView {
     this.#root = buildTree(tags);
     this.#rows = visibleRows(this.#root, this.#open ?? new Set(), matches !== null);
     this.#active = Math.max(0, Math.min(this.#active, this.#rows.length - 1));
-    setText(this.#count, matches === null ? `${tags.length} tags` : `${tags.length} of ${this.#tags.length} tags`);
+    setText(this.#count, matches === null ? text.allTags(tags.length) : text.foundTags(tags.length, this.#tags.length));
     this.#canvas.style.height = `${this.#rows.length * ROW}px`;
     this.#render();
   }
@@ -122,8 +123,8 @@ export class TreeView {
             type: 'button',
             // the tree has one tab stop; its key is Shift+Enter
             tabindex: -1,
-            'aria-label': `Add all tags of ${row.folder.path}`,
-            title: 'Add all of it (Shift+Enter); again: remove them',
+            'aria-label': text.addBranch(row.folder.path),
+            title: text.addBranchTitle,
             onclick: (event) => {
               event.stopPropagation();
               this.#active = i;
@@ -139,7 +140,7 @@ export class TreeView {
     const { tag } = row;
     const color = this.events.colorOf(tag);
     line.dataset['path'] = tag.path;
-    line.title = [tag.path, tag.description, color === null ? 'Click to add a pen' : 'Click to remove the pen'].filter(Boolean).join('\n');
+    line.title = [tag.path, tag.description, color === null ? text.addPen : text.removePen].filter(Boolean).join('\n');
     line.setAttribute('aria-selected', String(color !== null));
     line.setAttribute('aria-label', [row.name, tag.description, tag.unit].filter(Boolean).join(', '));
     const mark = el('span', { class: 'mark', 'aria-hidden': 'true' }, color === null ? GLYPHS[tag.kind] : '');

@@ -1,6 +1,5 @@
 /** The trend page: wires tags, pens, stream, ranges and chart together. Times are µs since 1970. */
 import { Chart } from '../chart/chart';
-import type { CursorName, Cursors } from '../chart/cursors';
 import type { Layout, Scaling } from '../chart/scales';
 import { address, get, getTags, observeDate, Problem, token } from '../data/api';
 import { Clock } from '../data/clock';
@@ -20,25 +19,22 @@ import { askForDates } from '../ui/daterange';
 import { el } from '../ui/dom';
 import { text } from '../ui/strings';
 import { currentTheme, initTheme, penColor, toggleTheme } from '../ui/theme';
-import { batchBefore, Comparison } from './comparison';
+import { Analysis } from './analysis';
 import { acceptTags } from './droptarget';
 import { exposeForTests } from './exposed';
 import { formatHash, parseHash } from './hash';
 import { type Action, listenForKeys } from './keys';
-import { openCompareMenu, openExportMenu, openScalesMenu } from './menus';
+import { openExportMenu, openScalesMenu } from './menus';
 import { Overview } from './overview';
 import { Painter } from './painter';
 import { askForStyle } from './penstyle';
 import { Problems } from './problems';
 import { Readout } from './readout';
-import { type Statistics, StatisticsOf } from './statistics';
 import { Toolbar } from './toolbar';
 // last: it overrides what the parts say for large screens
 import './page.css';
 
 const READOUT_MS = 200;
-/** Statistics of a live window are asked for anew so often. */
-const STATISTICS_MS = 5000;
 /** While the server has no tags yet. */
 const EMPTY_RETRY_MS = 2000;
 /** The demo and real plants get new tags now and then. */
@@ -54,10 +50,6 @@ export class App {
   #wanted: readonly PenChoice[] | null;
   #scaling: Scaling;
   #layout: Layout;
-  #cursors: Cursors | null;
-  #compare: number;
-  #statistics: ReadonlyMap<Pen, Statistics> | null = null;
-  #statisticsAt = -Infinity;
   /** where the mouse is */
   #cursor: number | null = null;
   #readAt = -Infinity;
@@ -70,8 +62,7 @@ export class App {
   #stream: Stream;
   #live: LivePens;
   #history: History;
-  #comparison: Comparison;
-  #statisticsOf: StatisticsOf;
+  #analysis: Analysis;
   #chart: Chart;
   #painter: Painter;
   #overview: Overview;
@@ -86,8 +77,6 @@ export class App {
     this.#wanted = hash.pens;
     this.#scaling = hash.scaling;
     this.#layout = hash.layout;
-    this.#cursors = hash.cursors;
-    this.#compare = hash.compare;
     observeDate((us) => this.#clock.serverDate(us));
     const now = (): number => this.#clock.now();
     const historyFailed = (error: unknown, again: () => void): void => this.#problems.failed(error, 'history', again);
@@ -127,12 +116,6 @@ export class App {
       },
       onFailed: historyFailed,
     });
-    this.#comparison = new Comparison(() => this.#painter.dirty(), historyFailed);
-    this.#statisticsOf = new StatisticsOf((found) => {
-      if (this.#statistics !== null) this.#statistics = found;
-      this.#readAt = -Infinity;
-    }, historyFailed);
-
     this.#tree = new TreeView({
       onToggle: (tag) => this.#toggle([tag]),
       onBranch: (tags) => this.#toggle(tags),
@@ -169,12 +152,12 @@ export class App {
         this.#restyle();
       },
       onMenu: () => document.body.classList.toggle(matchMedia('(max-width: 760px)').matches ? 'menu-open' : 'menu-closed'),
-      onCursors: () => this.#toggleCursors(),
-      onStatistics: () => this.#toggleStatistics(),
+      onCursors: () => this.#analysis.toggleCursors(),
+      onStatistics: () => this.#analysis.toggleStatistics(),
       onDates: (anchor) => askForDates(anchor, this.#view.window, (window) => this.#view.move(window)),
       onExpression: (anchor) => this.#expression(anchor),
       onScales: (anchor) => this.#openScales(anchor),
-      onCompare: (anchor) => this.#openCompare(anchor),
+      onCompare: (anchor) => this.#analysis.openCompare(anchor),
       onExport: (anchor) => this.#openExport(anchor),
     });
     const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': text.chart });
@@ -189,7 +172,7 @@ export class App {
         this.#cursor = ts;
         this.#readAt = -Infinity;
       },
-      onCursorMoved: (name, ts) => this.#moveCursor(name, ts),
+      onCursorMoved: (name, ts) => this.#analysis.moveCursor(name, ts),
     });
     this.#overview = new Overview(now, {
       onWindow: (window) => {
@@ -219,7 +202,8 @@ export class App {
         el('main', { class: 'main' }, this.#problems.element, el('div', { class: 'chart-box' }, chartHost, this.#busy), this.#overview.element, this.#readout.element),
       ),
     );
-    this.#chart.setCursors(this.#cursors);
+    const target = { view: this.#view, pens: this.#pens, chart: this.#chart, problems: this.#problems, now };
+    this.#analysis = new Analysis({ ...target, onChange: () => this.#analysed() }, hash);
     if (hash.window !== null) this.#view.hold(hash.window);
     initTheme(() => this.#restyle());
     this.#listen();
@@ -270,7 +254,14 @@ export class App {
 
   #viewChanged(): void {
     this.#painter.dirty();
-    this.#statisticsAt = -Infinity;
+    this.#analysis.expire();
+    this.#saveHash();
+    this.#showState();
+  }
+
+  #analysed(): void {
+    this.#readAt = -Infinity;
+    this.#painter.dirty();
     this.#saveHash();
     this.#showState();
   }
@@ -333,7 +324,8 @@ export class App {
     this.#readout.setPens(this.#pens.all);
     this.#overview.setPens(this.#pens.all);
     this.#tree.refresh();
-    this.#readAt = this.#statisticsAt = -Infinity;
+    this.#readAt = -Infinity;
+    this.#analysis.expire();
     this.#painter.dirty();
     this.#saveHash();
   }
@@ -343,7 +335,7 @@ export class App {
     this.#pensChanged();
   }
 
-  // --- scales, cursors, statistics, comparison, export
+  // --- scales, export
 
   #openScales(anchor: HTMLElement): void {
     const state = { scaling: this.#scaling, layout: this.#layout };
@@ -352,62 +344,6 @@ export class App {
       this.#layout = layout;
       this.#pensChanged();
     });
-  }
-
-  #toggleCursors(): void {
-    const { from, to } = this.#view.window;
-    this.#setCursors(this.#cursors === null ? { a: from + (to - from) / 3, b: from + ((to - from) * 2) / 3 } : null);
-  }
-
-  #moveCursor(name: CursorName, ts: number): void {
-    const { from, to } = this.#view.window;
-    const cursors = this.#cursors ?? { a: from, b: to };
-    this.#setCursors({ ...cursors, [name]: ts });
-  }
-
-  #setCursors(cursors: Cursors | null): void {
-    this.#cursors = cursors;
-    this.#chart.setCursors(cursors);
-    this.#readAt = this.#statisticsAt = -Infinity;
-    this.#saveHash();
-    this.#showState();
-  }
-
-  #toggleStatistics(): void {
-    this.#statistics = this.#statistics === null ? new Map() : null;
-    if (this.#statistics === null) this.#statisticsOf.cancel();
-    this.#readAt = this.#statisticsAt = -Infinity;
-    this.#showState();
-  }
-
-  #fetchStatistics(at: number): void {
-    if (this.#statistics === null || at - this.#statisticsAt < (this.#view.held === null && this.#cursors === null ? STATISTICS_MS : Infinity)) return;
-    this.#statisticsAt = at;
-    const between = this.#cursors;
-    const window = between === null ? this.#view.window : { from: Math.min(between.a, between.b), to: Math.max(between.a, between.b) };
-    if (window.from < window.to) this.#statisticsOf.fetch(this.#pens.all, window);
-  }
-
-  #openCompare(anchor: HTMLElement): void {
-    openCompareMenu(anchor, this.#compare, this.#pens.all, (chosen) => {
-      if (typeof chosen === 'number') this.#setCompare(chosen);
-      else void this.#compareBatch(chosen);
-    });
-  }
-
-  async #compareBatch(pen: Pen): Promise<void> {
-    try {
-      const offset = await batchBefore(pen, Math.min(this.#view.window.to, this.#clock.now()));
-      this.#problems.tell(offset === null ? text.noBatch(pen.label) : null, 'pens');
-      if (offset !== null) this.#setCompare(offset);
-    } catch (error) {
-      this.#problems.failed(error, 'history', () => void this.#compareBatch(pen));
-    }
-  }
-
-  #setCompare(offset: number): void {
-    this.#compare = offset;
-    this.#viewChanged();
   }
 
   #openExport(anchor: HTMLElement): void {
@@ -474,7 +410,7 @@ export class App {
     if (!this.#chosenAtFirst) return;
     const { span, held: window } = this.#view;
     const pens = this.#pens.all.map((pen) => pen.choice);
-    const hash = formatHash({ pens, span, window, scaling: this.#scaling, layout: this.#layout, cursors: this.#cursors, compare: this.#compare });
+    const hash = formatHash({ pens, span, window, scaling: this.#scaling, layout: this.#layout, cursors: this.#analysis.cursors, compare: this.#analysis.compare });
     if (hash !== location.hash) history.replaceState(null, '', hash);
   }
 
@@ -483,8 +419,7 @@ export class App {
     const hash = parseHash(location.hash);
     this.#scaling = hash.scaling;
     this.#layout = hash.layout;
-    this.#compare = hash.compare;
-    this.#setCursors(hash.cursors);
+    this.#analysis.set(hash);
     if (hash.window === null) this.#view.setSpan(hash.span);
     if (hash.pens !== null) {
       this.#wanted = hash.pens;
@@ -501,9 +436,9 @@ export class App {
     if (typeof action === 'number') view.preset(action);
     else if (action === 'close') {
       document.body.classList.remove('menu-open');
-      if (this.#cursors !== null) this.#setCursors(null);
+      if (this.#analysis.cursors !== null) this.#analysis.setCursors(null);
     } else if (action === 'cursorA' || action === 'cursorB') {
-      this.#moveCursor(action === 'cursorA' ? 'a' : 'b', this.#cursor ?? (view.window.from + view.window.to) / 2);
+      this.#analysis.moveCursor(action === 'cursorA' ? 'a' : 'b', this.#cursor ?? (view.window.from + view.window.to) / 2);
     } else if (action === 'layout') {
       this.#layout = LAYOUTS[(LAYOUTS.indexOf(this.#layout) + 1) % LAYOUTS.length]!;
       this.#pensChanged();
@@ -521,9 +456,9 @@ export class App {
         expression: () => this.#expression(this.#toolbar.expression),
         search: () => this.#tree.search.focus(),
         scales: () => this.#openScales(this.#toolbar.scales),
-        cursors: () => this.#toggleCursors(),
-        statistics: () => this.#toggleStatistics(),
-        compare: () => this.#openCompare(this.#toolbar.compare),
+        cursors: () => this.#analysis.toggleCursors(),
+        statistics: () => this.#analysis.toggleStatistics(),
+        compare: () => this.#analysis.openCompare(this.#toolbar.compare),
         export: () => this.#openExport(this.#toolbar.export),
       };
       does[action]();
@@ -533,17 +468,17 @@ export class App {
 
   #showState(): void {
     const paused = this.#view.held !== null;
-    this.#toolbar.update({ shown: this.#view.window, span: this.#view.span, paused, cursors: this.#cursors !== null, statistics: this.#statistics !== null, compare: this.#compare });
+    const { cursors, statistics, compare } = this.#analysis;
+    this.#toolbar.update({ shown: this.#view.window, span: this.#view.span, paused, cursors: cursors !== null, statistics: statistics !== null, compare });
     this.#toolbar.setState(this.#stream.state, paused);
     document.body.classList.toggle('paused', paused);
   }
 
   #turn(at: number): void {
-    const window = this.#view.window;
-    this.#comparison.show(this.#pens.all, window, this.#compare, this.#chart.width);
-    this.#fetchStatistics(at);
+    this.#analysis.turn(at);
     if (at - this.#readAt < READOUT_MS) return;
     this.#readAt = at;
-    this.#readout.update({ cursor: this.#cursor, window, live: this.#view.held === null, cursors: this.#cursors, statistics: this.#statistics });
+    const { cursors, statistics } = this.#analysis;
+    this.#readout.update({ cursor: this.#cursor, window: this.#view.window, live: this.#view.held === null, cursors, statistics });
   }
 }

@@ -2,6 +2,7 @@
 import './daterange.css';
 import { el, setText } from './dom';
 import { day, timeOfDay, type Window } from '../time/spans';
+import { text } from './strings';
 
 /** A time in µs as the value of an input of type datetime-local, whole seconds. */
 export function toLocal(us: number): string {
@@ -11,8 +12,8 @@ export function toLocal(us: number): string {
 /** The window between two values of such inputs, or what is wrong with them. */
 export function fromLocal(from: string, to: string): Window | string {
   const [start, end] = [Date.parse(from) * 1000, Date.parse(to) * 1000];
-  if (Number.isNaN(start) || Number.isNaN(end)) return 'Give both a date and a time.';
-  if (start >= end) return 'The end lies before the start.';
+  if (Number.isNaN(start) || Number.isNaN(end)) return text.giveBoth;
+  if (start >= end) return text.endBeforeStart;
   return { from: start, to: end };
 }
 
@@ -24,7 +25,7 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
     return;
   }
   const input = (label: string, us: number): HTMLInputElement => el('input', { type: 'datetime-local', step: 1, 'aria-label': label, value: toLocal(us) });
-  const [from, to] = [input('From', shown.from), input('To', shown.to)];
+  const [from, to] = [input(text.from, shown.from), input(text.to, shown.to)];
   const fault = el('p', { class: 'fault', role: 'alert', hidden: true });
   const close = (): void => {
     form.remove();
@@ -39,7 +40,7 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
     {
       class: 'date-range',
       role: 'dialog',
-      'aria-label': 'Date range',
+      'aria-label': text.dates,
       // ours, in the page's language, rather than the browser's
       novalidate: true,
       onsubmit: (event) => {
@@ -60,10 +61,10 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
         anchor.focus();
       },
     },
-    el('label', {}, 'From', from),
-    el('label', {}, 'To', to),
+    el('label', {}, text.from, from),
+    el('label', {}, text.to, to),
     fault,
-    el('button', { type: 'submit', class: 'primary' }, 'Show'),
+    el('button', { type: 'submit', class: 'primary' }, text.show),
   );
   document.body.append(form);
   const box = anchor.getBoundingClientRect();

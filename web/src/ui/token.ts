@@ -2,6 +2,7 @@
 import './token.css';
 import { setToken } from '../data/api';
 import { el } from './dom';
+import { text } from './strings';
 
 let open = false;
 
@@ -9,7 +10,7 @@ let open = false;
 export function askForToken(reason: string, then: () => void): void {
   if (open) return;
   open = true;
-  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': 'Token', placeholder: 'Token' });
+  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': text.token, placeholder: text.token });
   const accept = (): void => {
     const value = input.value.trim();
     if (value === '') return;
@@ -22,10 +23,10 @@ export function askForToken(reason: string, then: () => void): void {
   input.addEventListener('keydown', (event) => event.key === 'Enter' && accept());
   const dialog = el(
     'dialog',
-    { class: 'token', 'aria-label': 'Token', oncancel: (event) => event.preventDefault() },
-    el('h2', {}, 'This server wants a token'),
+    { class: 'token', 'aria-label': text.token, oncancel: (event) => event.preventDefault() },
+    el('h2', {}, text.tokenWanted),
     el('p', {}, reason),
-    el('div', { class: 'token-line' }, input, el('button', { type: 'button', class: 'primary', onclick: accept }, 'Use it')),
+    el('div', { class: 'token-line' }, input, el('button', { type: 'button', class: 'primary', onclick: accept }, text.useToken)),
   );
   document.body.append(dialog);
   dialog.showModal();
