@@ -3,13 +3,16 @@
     HistorianError
     ├── BadInput              the request is wrong; sending it again will not help
     │   ├── BadSamples        some samples are wrong: every fault with its row
+    │   ├── BadDocument       a view or a dashboard is not as it has to be: every fault with its path
     │   └── TooLarge          beyond a stated limit
     ├── UnknownTag            a tag path, id or wildcard that the catalogue does not have
     ├── Unauthorized          no token, or a wrong one
     ├── Forbidden             by a name or from an origin that is not allowed
     ├── NotFound              no such resource
     ├── Conflict              contradicts what stands: another kind, another content for the same (producer, seq)
-    │   └── ProducerTaken     another worker writes under this name now
+    │   ├── ProducerTaken     another worker writes under this name now
+    │   ├── PreconditionFailed    what was to be replaced has been changed meanwhile
+    │   └── PreconditionRequired  what stands may only be replaced by who says which content he has seen
     ├── TimeLimit             took longer than it may: ask for less at a time
     ├── Busy                  a bounded queue is full: come back after `retry_after` seconds
     ├── Unavailable           the database or server is away: come back after `retry_after` seconds
@@ -106,6 +109,25 @@ class BadSamples(BadInput):
         return super().document() | {"errors": shown, "error_count": self.count}
 
 
+class BadDocument(BadInput):
+    """A document is not as its kind has to be; nothing was stored. `faults`: the path in the document, as in `tiles[3].max`, and what is wrong there."""
+
+    problem = "bad-document"
+    title = "Bad document"
+    status = 422
+
+    #: at most so many faults are shown
+    SHOWN: ClassVar[int] = 50
+
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        self.faults = tuple(faults[: self.SHOWN])
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{self.faults[0][0]}: {self.faults[0][1]}{more}")
+
+    def document(self) -> dict[str, Any]:
+        return super().document() | {"errors": [{"path": path, "detail": detail} for path, detail in self.faults]}
+
+
 class UnknownTag(HistorianError):
     """A tag that the catalogue does not have."""
 
@@ -160,6 +182,22 @@ class ProducerTaken(Conflict):
 
     problem = "producer-taken"
     title = "Producer is taken"
+
+
+class PreconditionFailed(Conflict):
+    """What was to be replaced is not what stands: somebody has changed it meanwhile."""
+
+    problem = "precondition-failed"
+    title = "Changed meanwhile"
+    status = 412
+
+
+class PreconditionRequired(Conflict):
+    """What stands is replaced only by who says, with If-Match, which content that is."""
+
+    problem = "precondition-required"
+    title = "Precondition required"
+    status = 428
 
 
 class TimeLimit(HistorianError):

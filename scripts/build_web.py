@@ -21,7 +21,17 @@ from pathlib import Path
 #: the oldest major version that Vite runs on
 MIN_NODE = 20
 #: what the page is made of, below web/
-_SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", ".npmrc")
+_SOURCES = (
+    "src",
+    "public",
+    "index.html",
+    "dashboards.html",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "vite.config.ts",
+    ".npmrc",
+)
 #: holds the hash of the sources that a build was made from
 _STAMP = ".stamp"
 

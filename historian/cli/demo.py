@@ -97,7 +97,7 @@ async def _open(url: str, past_done: asyncio.Event, browser: bool) -> None:
     import webbrowser
 
     await past_done.wait()
-    print(f"\n  trend page   {url}/\n  Ctrl-C stops it\n", flush=True)
+    print(f"\n  trend page   {url}/\n  dashboard    {url}/dashboards\n  Ctrl-C stops it\n", flush=True)
     if browser and _has_display():
         await asyncio.to_thread(webbrowser.open, f"{url}/")
 

@@ -327,6 +327,16 @@ class AsyncClient:
         """Forget a durable cursor. Raises NotFound."""
         await self._http.request("DELETE", f"/v1/cursors/{quote(name, safe='')}")
 
+    async def put_dashboard(self, name: str, document: Mapping[str, Any], *, etag: str | None = None) -> str:
+        """Store a dashboard (docs/dashboards.md); returns its ETag. Without `etag` it must be new, else it replaces the one that has it.
+
+        Raises BadDocument, which names what is wrong by its path, and PreconditionFailed if another one stands there.
+        """
+        condition = {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+        headers = {"Content-Type": "application/json", **condition}
+        stored = await self._json("PUT", f"/v1/dashboards/{quote(name, safe='')}", body=orjson.dumps(document), headers=headers)
+        return str(stored["etag"])
+
     async def _json(
         self,
         method: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from historian.schema.errors import BadInput, BadSamples, Busy, Fault, HistorianError, Unavailable, UnknownTag
+from historian.schema.errors import BadDocument, BadInput, BadSamples, Busy, Fault, HistorianError, Unavailable, UnknownTag
 
 _PREFIX = "urn:historian:problem:"
 
@@ -41,6 +41,13 @@ def error_of(document: Mapping[str, Any], *, status: int, retry_after: float | N
         faults = [Fault(int(f.get("row", 0)), str(f.get("column", "")), str(f.get("detail", ""))) for f in document.get("errors") or ()]
         if faults:
             return BadSamples(faults, int(document.get("error_count") or len(faults)))
+        cls = BadInput
+    if cls is BadDocument:
+        paths = [(str(f.get("path", "")), str(f.get("detail", ""))) for f in document.get("errors") or ()]
+        if paths:
+            bad = BadDocument(paths)
+            bad.args = (detail,)
+            return bad
         cls = BadInput
     if cls is UnknownTag:
         # its constructor would word the detail anew, and the document may not name all tags

@@ -233,6 +233,10 @@ class Client:
         """Forget a durable cursor. Raises NotFound."""
         self._loop().run(self._async.delete_cursor(name))
 
+    def put_dashboard(self, name: str, document: Mapping[str, Any], *, etag: str | None = None) -> str:
+        """Store a dashboard; returns its ETag. See `AsyncClient.put_dashboard`."""
+        return self._loop().run(self._async.put_dashboard(name, document, etag=etag))
+
 
 class ClientStream:
     """A `Stream` without an event loop of its own: `for batch in stream`, or `async for` in any loop. `with` (or `async with`) closes it for sure."""

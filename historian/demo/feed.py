@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from historian.client import AsyncClient
-from historian.demo.plant import SECOND, SITE, Plant
-from historian.schema.errors import Busy, Unavailable
+from historian.demo import dashboard
+from historian.demo.plant import SECOND, Plant
+from historian.demo.points import SITE
+from historian.schema.errors import Busy, PreconditionFailed, Unavailable
 
 _PAUSE_S = 1.0
 
@@ -45,7 +47,7 @@ async def run(
     on_progress: Progress | None = None,
     seed: int = 1,
 ) -> None:
-    """Define the plant's tags, write its past, and then live samples until `stop` is set.
+    """Define the plant's tags and its dashboard, write its past, and then live samples until `stop` is set.
 
     A server that is away is waited for. Raises what it refuses for good: Conflict, if tags of these names have another kind; BadInput; HistorianError for a wrong token.
     """
@@ -54,6 +56,7 @@ async def run(
     async with AsyncClient(url, token=token, retry_s=5.0) as client:
         feed = _Feed(client, stop, tell)
         await feed.define(plant)
+        await feed.bring_dashboard()
         await feed.write_past(plant, history)
         if not stop.is_set():
             tell("the plant is live", live=True)
@@ -76,6 +79,18 @@ class _Feed:
                 await self._client.define(plant.definitions())
             except (Busy, Unavailable) as error:
                 await self._wait(error)
+            else:
+                return
+
+    async def bring_dashboard(self) -> None:
+        """The ready one, only if there is none of its name: it may have been changed."""
+        while not self._stop.is_set():
+            try:
+                await self._client.put_dashboard(dashboard.NAME, dashboard.dashboard())
+            except (Busy, Unavailable) as error:
+                await self._wait(error)
+            except PreconditionFailed:
+                return
             else:
                 return
 

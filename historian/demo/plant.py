@@ -1,4 +1,4 @@
-"""A simulated plant: one site with two brewing lines and their utilities, 43 tags, and the physics that ties them together.
+"""A simulated plant: one site with two brewing lines, their utilities and fillers, 53 tags, and the physics that ties them together.
 
 Each line: a feed tank; a pump whose flow follows from its speed and the pressures on both sides, held at a setpoint by a PI loop; a jacketed reactor
 whose heat balance a split-range PI loop closes with steam and cooling water; a product pump; a batch that goes through its phases as levels and
@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from historian.schema.catalogue import Kind, TagDefinition
+from historian.demo.noise import Noise
+from historian.demo.packaging import Filler, filler_points
+from historian.demo.points import LINES, SITE, Point
+from historian.schema.catalogue import TagDefinition
 from historian.schema.samples import GOOD, TIMESTAMP
 
-SITE = "acme/springfield"
-LINES = ("line1", "line2")
 SECOND = 1_000_000
 
 PUMP_STATES = {"0": "stopped", "1": "starting", "2": "running", "3": "fault"}
@@ -44,66 +45,37 @@ _Values = npt.NDArray[np.float64]
 _Qualities = npt.NDArray[np.int16]
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """A tag of the plant. `decimals` of its transmitter; `fast` ones are sampled at the full rate; `on_change` ones when they change."""
-
-    path: str
-    kind: Kind
-    unit: str | None
-    description: str
-    low: float | None = None
-    high: float | None = None
-    decimals: int = 0
-    fast: bool = False
-    on_change: bool = False
-    states: dict[str, str] | None = None
-
-    def definition(self) -> TagDefinition:
-        return TagDefinition(
-            path=self.path,
-            kind=self.kind,
-            unit=self.unit,
-            description=self.description,
-            low=self.low,
-            high=self.high,
-            # a setpoint holds until the next one, as states and texts do
-            step=self.on_change,
-            states=self.states,
-        )
-
-
-def _line_points(line: str) -> list[_Point]:
+def _line_points(line: str) -> list[Point]:
     at = f"{SITE}/brewing/{line}"
     pump = {"states": PUMP_STATES, "on_change": True}
     return [
-        _Point(f"{at}/feed_tank/level", "float", "%", "Level of the feed tank", 0, 100, 1),
-        _Point(f"{at}/feed_tank/temperature", "float", "°C", "Temperature in the feed tank", 0, 50, 2),
-        _Point(f"{at}/feed_pump/state", "digital", None, "State of the feed pump", **pump),  # type: ignore[arg-type]
-        _Point(f"{at}/feed_pump/speed", "float", "%", "Speed of the feed pump", 0, 100, 1, fast=True),
-        _Point(f"{at}/feed_pump/flow", "float", "m³/h", "Flow from the feed tank into the reactor", 0, 40, 2, fast=True),
-        _Point(f"{at}/feed_pump/discharge_pressure", "float", "bar", "Pressure behind the feed pump", 0, 6, 3, fast=True),
-        _Point(f"{at}/feed_pump/starts", "int", None, "Starts of the feed pump", on_change=True),
-        _Point(f"{at}/reactor1/level", "float", "%", "Level of the reactor", 0, 100, 1),
-        _Point(f"{at}/reactor1/temperature", "float", "°C", "Temperature in the reactor", 0, 120, 2),
-        _Point(f"{at}/reactor1/temperature_setpoint", "float", "°C", "What the temperature loop aims at", 0, 120, 1, on_change=True),
-        _Point(f"{at}/reactor1/pressure", "float", "bar", "Gauge pressure in the reactor's head space", -1, 3, 3, fast=True),
-        _Point(f"{at}/reactor1/jacket_temperature", "float", "°C", "Temperature in the reactor's jacket", 0, 160, 2),
-        _Point(f"{at}/reactor1/steam_valve", "float", "%", "Position of the steam valve of the jacket", 0, 100, 1),
-        _Point(f"{at}/reactor1/cooling_valve", "float", "%", "Position of the cooling water valve of the jacket", 0, 100, 1),
-        _Point(f"{at}/reactor1/high_temperature_alarm", "bool", None, "The reactor is hotter than its limit", on_change=True),
-        _Point(f"{at}/product_pump/state", "digital", None, "State of the product pump", **pump),  # type: ignore[arg-type]
-        _Point(f"{at}/product_pump/flow", "float", "m³/h", "Flow out of the reactor", 0, 40, 2, fast=True),
-        _Point(f"{at}/batch/id", "text", None, "The batch in the reactor", on_change=True),
-        _Point(f"{at}/batch/phase", "text", None, "What the batch is at", on_change=True),
-        _Point(f"{at}/totals/volume", "int", "l", "Product that has left the reactor", 0),
+        Point(f"{at}/feed_tank/level", "float", "%", "Level of the feed tank", 0, 100, 1),
+        Point(f"{at}/feed_tank/temperature", "float", "°C", "Temperature in the feed tank", 0, 50, 2),
+        Point(f"{at}/feed_pump/state", "digital", None, "State of the feed pump", **pump),  # type: ignore[arg-type]
+        Point(f"{at}/feed_pump/speed", "float", "%", "Speed of the feed pump", 0, 100, 1, fast=True),
+        Point(f"{at}/feed_pump/flow", "float", "m³/h", "Flow from the feed tank into the reactor", 0, 40, 2, fast=True),
+        Point(f"{at}/feed_pump/discharge_pressure", "float", "bar", "Pressure behind the feed pump", 0, 6, 3, fast=True),
+        Point(f"{at}/feed_pump/starts", "int", None, "Starts of the feed pump", on_change=True),
+        Point(f"{at}/reactor1/level", "float", "%", "Level of the reactor", 0, 100, 1),
+        Point(f"{at}/reactor1/temperature", "float", "°C", "Temperature in the reactor", 0, 120, 2),
+        Point(f"{at}/reactor1/temperature_setpoint", "float", "°C", "What the temperature loop aims at", 0, 120, 1, on_change=True),
+        Point(f"{at}/reactor1/pressure", "float", "bar", "Gauge pressure in the reactor's head space", -1, 3, 3, fast=True),
+        Point(f"{at}/reactor1/jacket_temperature", "float", "°C", "Temperature in the reactor's jacket", 0, 160, 2),
+        Point(f"{at}/reactor1/steam_valve", "float", "%", "Position of the steam valve of the jacket", 0, 100, 1),
+        Point(f"{at}/reactor1/cooling_valve", "float", "%", "Position of the cooling water valve of the jacket", 0, 100, 1),
+        Point(f"{at}/reactor1/high_temperature_alarm", "bool", None, "The reactor is hotter than its limit", on_change=True),
+        Point(f"{at}/product_pump/state", "digital", None, "State of the product pump", **pump),  # type: ignore[arg-type]
+        Point(f"{at}/product_pump/flow", "float", "m³/h", "Flow out of the reactor", 0, 40, 2, fast=True),
+        Point(f"{at}/batch/id", "text", None, "The batch in the reactor", on_change=True),
+        Point(f"{at}/batch/phase", "text", None, "What the batch is at", on_change=True),
+        Point(f"{at}/totals/volume", "int", "l", "Product that has left the reactor", 0),
     ]
 
 
 _UTILITIES = [
-    _Point(f"{SITE}/utilities/steam/pressure", "float", "bar", "Pressure of the steam header", 0, 10, 3, fast=True),
-    _Point(f"{SITE}/utilities/cooling_water/temperature", "float", "°C", "Temperature of the cooling water", 0, 40, 2),
-    _Point(f"{SITE}/utilities/electricity/energy", "int", "Wh", "Electric energy that the pumps have taken", 0),
+    Point(f"{SITE}/utilities/steam/pressure", "float", "bar", "Pressure of the steam header", 0, 10, 3, fast=True),
+    Point(f"{SITE}/utilities/cooling_water/temperature", "float", "°C", "Temperature of the cooling water", 0, 40, 2),
+    Point(f"{SITE}/utilities/electricity/energy", "int", "Wh", "Electric energy that the pumps have taken", 0),
 ]
 
 # physical constants of a line
@@ -124,38 +96,13 @@ _COLD_C = 34.0
 _ALARM_ABOVE = 1.5  # K over the recipe's temperature
 
 
-class _Noise:
-    """Standard normal and uniform numbers, drawn in blocks: one by one they would cost more than the physics."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._normal: Iterator[float] = iter(())
-        self._uniform: Iterator[float] = iter(())
-
-    def normal(self) -> float:
-        for number in self._normal:
-            return number
-        self._normal = iter(self._rng.standard_normal(4096).tolist())
-        return next(self._normal)
-
-    def uniform(self) -> float:
-        for number in self._uniform:
-            return number
-        self._uniform = iter(self._rng.random(4096).tolist())
-        return next(self._uniform)
-
-    def happens(self, mean_s: float, dt: float) -> bool:
-        """Whether something that comes every `mean_s` seconds on average comes in the next `dt`."""
-        return self.uniform() < dt / mean_s
-
-
 @dataclass(slots=True)
 class _Utilities:
     steam_bar: float = 6.0
     cooling_c: float = 12.0
     energy_wh: float = 184_000.0
 
-    def step(self, dt: float, noise: _Noise, steam: float, cooling: float, power_kw: float) -> None:
+    def step(self, dt: float, noise: Noise, steam: float, cooling: float, power_kw: float) -> None:
         """`steam` and `cooling`: the valves of all lines, 1 for each that is open."""
         self.steam_bar += (6.1 - 0.35 * steam - self.steam_bar) * _share(dt, 12) + 0.008 * math.sqrt(dt) * noise.normal()
         self.cooling_c += (12.0 + 2.2 * cooling - self.cooling_c) * _share(dt, 90) + 0.01 * math.sqrt(dt) * noise.normal()
@@ -167,7 +114,7 @@ class _Line:
     """The state of one line; units as in the tags, levels as volumes in m³."""
 
     name: str
-    noise: _Noise
+    noise: Noise
     batch: int
     #: the recipe: °C, and seconds at that
     mash_c: float
@@ -393,8 +340,12 @@ class Plant:
     def __init__(self, seed: int = 1, *, rate_hz: float = 5.0) -> None:
         if not 1 <= rate_hz <= 10:
             raise ValueError(f"a rate of 1 to 10 Hz, not {rate_hz}")
-        self._points = [*(point for line in LINES for point in _line_points(line)), *_UTILITIES]
-        self._noise = _Noise(np.random.default_rng(seed))
+        self._points = [
+            *(point for line in LINES for point in _line_points(line)),
+            *_UTILITIES,
+            *(point for line in LINES for point in filler_points(line)),
+        ]
+        self._noise = Noise(np.random.default_rng(seed))
         self._utilities = _Utilities()
         self._lines = [
             _Line("line1", self._noise, batch=1041, mash_c=76.0, mash_s=240, idle_s=20, starts=402, volume_l=1_204_150.0),
@@ -415,10 +366,18 @@ class Plant:
                 volume_l=918_400.0,
             ),
         ]
+        # with numbers of their own, so that the brewing lines are the same with them and without
+        filling = Noise(np.random.default_rng([seed, 1]))
+        self._fillers = [
+            Filler(filling, ideal_s=0.5, pace=0.94, rejects=0.012),
+            Filler(filling, ideal_s=0.625, pace=0.88, rejects=0.025),
+        ]
         self._interval_us = round(SECOND / rate_hz)
         self._clock_us: int | None = None
         self._failures: dict[int, _Failure] = {}
-        self._may_fail = [n for n, point in enumerate(self._points) if point.kind == "float" and not point.on_change]
+        self._may_fail = [
+            n for n, point in enumerate(self._points) if point.kind == "float" and not point.on_change and "/packaging/" not in point.path
+        ]
         self._last: _Values | None = None
         self._paths = pa.array([point.path for point in self._points], pa.string())
         self._decimals = [point.decimals for point in self._points]
@@ -509,6 +468,8 @@ class Plant:
     def _step(self, dt: float) -> None:
         for line in self._lines:
             line.step(dt, self._utilities)
+        for filler in self._fillers:
+            filler.step(dt)
         self._utilities.step(
             dt,
             self._noise,
@@ -534,7 +495,8 @@ class Plant:
         measured = [value for line in self._lines for value in line.measured()]
         noise = self._noise.normal
         utilities = self._utilities
-        return [*measured, utilities.steam_bar + 0.004 * noise(), utilities.cooling_c + 0.02 * noise(), int(utilities.energy_wh)]
+        measured += [utilities.steam_bar + 0.004 * noise(), utilities.cooling_c + 0.02 * noise(), int(utilities.energy_wh)]
+        return measured + [value for filler in self._fillers for value in filler.measured()]
 
     def _batch(self, ts: npt.NDArray[np.int64], values: _Values, qualities: _Qualities, keep: npt.NDArray[np.bool_]) -> pa.RecordBatch:
         rows, columns = np.nonzero(keep)
@@ -557,7 +519,7 @@ class Plant:
     def _text(self, column: int, value: int) -> str:
         if self._points[column].path.endswith("/phase"):
             return PHASES[value]
-        line = LINES[column // ((len(self._points) - len(_UTILITIES)) // len(LINES))]
+        line = LINES[column // len(_line_points(LINES[0]))]
         return f"{line.upper()}-{value:05d}"
 
 

@@ -20,8 +20,8 @@ from historian.server.problems import problem_response
 from historian.server.services import SERVICES
 from historian.settings import Settings, is_loopback
 
-#: need no token: whether the server lives, and the page, which asks for the token
-_OPEN = frozenset({"/", "/healthz", "/readyz", "/favicon.ico", "/favicon.svg"})
+#: need no token: whether the server lives, and the pages, which ask for the token
+_OPEN = frozenset({"/", "/dashboards", "/healthz", "/readyz", "/favicon.ico", "/favicon.svg"})
 _OPEN_BELOW = "/assets/"
 
 #: a browser cannot set headers on a WebSocket: it offers the token, in base64url, as one more subprotocol
@@ -131,9 +131,9 @@ def _cors(request: web.Request, settings: Settings) -> dict[str, str]:
     return {
         "Access-Control-Allow-Origin": origin,
         "Vary": "Origin",
-        "Access-Control-Allow-Methods": "GET, PUT, POST",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, Historian-Producer, Historian-Seq",
-        "Access-Control-Expose-Headers": "Historian-Next, Historian-Replayed, Link, Retry-After",
+        "Access-Control-Allow-Methods": "GET, PUT, POST, DELETE",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, Historian-Producer, Historian-Seq, If-Match, If-None-Match",
+        "Access-Control-Expose-Headers": "ETag, Historian-Next, Historian-Replayed, Link, Retry-After",
     }
 
 

@@ -8,6 +8,7 @@ from historian.server import (
     commands,
     cursors,
     deliveries,
+    documents,
     health,
     ingest,
     page,
@@ -62,9 +63,12 @@ def make_app(services: Services) -> web.Application:
             web.get("/readyz", health.readyz),
             web.get("/metrics", health.prometheus),
             web.get("/", page.index),
+            web.get("/dashboards", page.dashboards),
             web.get("/favicon.svg", page.icon),
             web.get("/favicon.ico", page.icon),
             web.get("/assets/{name}", page.asset),
         ]
     )
+    for kind in documents.KINDS:
+        app.router.add_routes(documents.routes(kind))
     return app

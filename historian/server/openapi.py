@@ -20,6 +20,8 @@ from historian.schema.errors import (
     Forbidden,
     HistorianError,
     NotAcceptable,
+    PreconditionFailed,
+    PreconditionRequired,
     TimeLimit,
     TooLarge,
     Unauthorized,
@@ -28,6 +30,8 @@ from historian.schema.errors import (
     UnsupportedMediaType,
 )
 from historian.server import openapi_commands
+from historian.server.documents import KINDS as DOCUMENTS
+from historian.server.documents import MAX_DOCUMENT, Kind
 from historian.server.parameters import FORM
 from historian.server.range import MAX_LIMIT, MAX_POINTS, NEXT_HEADER, PAGE_ROWS
 from historian.server.stream_http import EVENT_STREAM
@@ -52,6 +56,8 @@ _FAULTS: dict[int, type[HistorianError]] = {
         UnknownTag,
         NotAcceptable,
         Conflict,
+        PreconditionFailed,
+        PreconditionRequired,
         TooLarge,
         UnsupportedMediaType,
         BadSamples,
@@ -174,7 +180,63 @@ TAG = _object(
         "expression": {"type": "string", "description": "Of a calculated pen"},
     }
 )
-_FAULT = _object({"row": {"type": "integer"}, "column": _STRING, "detail": _STRING})
+_FAULT = _object({"row": {"type": "integer"}, "column": _STRING, "path": _STRING, "detail": _STRING})
+_ETAG = {"ETag": {"description": "Of what stands now", "schema": _STRING}}
+
+
+def _of_documents(kind: Kind) -> dict[str, Any]:
+    """The paths of a kind of documents; its model is the schema of its name."""
+    word, schema = kind.word, kind.model.__name__
+    name = _parameter("name", f"The {word}", {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,99}$"}, required=True, where="path")
+    match = _parameter("If-Match", "The ETag of what this is about, as it was read; * is whatever stands", _STRING, where="header")
+    new = _parameter("If-None-Match", "*: only if there is none of this name", {"enum": ["*"]}, where="header")
+    dry_run = _parameter("dry_run", "Only say whether the document is as it has to be", {"type": "boolean", "default": False})
+    rows = _object({f"{word}s": {"type": "array", "items": {"$ref": "#/components/schemas/Described"}}}, f"{word}s")
+    stored = {"content": _json("Stored"), "headers": _ETAG}
+    return {
+        f"/v1/{word}s": {
+            "get": {
+                "summary": f"The {word}s that are stored on this server",
+                "responses": _answers(
+                    "By name",
+                    {"application/json": {"schema": rows}},
+                    429,
+                ),
+            }
+        },
+        f"/v1/{word}s/{{name}}": {
+            "get": {
+                "summary": f"A {word}",
+                "parameters": [name],
+                "responses": _answers("As it was stored", _json(schema), 404, 429, headers=_ETAG),
+            },
+            "put": {
+                "summary": f"Store a {word}, of {MAX_DOCUMENT >> 10} kB at most; what stands is replaced by who says what that is",
+                "parameters": [name, match, new, dry_run],
+                "requestBody": {"required": True, "content": _json(schema)},
+                "responses": {
+                    "200": {"description": "Replaced, or the same as stands", **stored},
+                    "201": {"description": "Made", **stored},
+                    "204": {"description": "dry_run: it is as it has to be"},
+                }
+                | _faults(404, 409, 412, 413, 415, 422, 428, 429),
+            },
+            "delete": {
+                "summary": f"Delete a {word}",
+                "parameters": [name, match],
+                "responses": {"204": {"description": "It is gone"}} | _faults(404, 412, 429),
+            },
+        },
+    }
+
+
+def _schemas_of(kind: Kind) -> dict[str, Any]:
+    """The model of a kind, and what it is made of."""
+    schema = kind.model.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs", {})
+    return parts | {kind.model.__name__: schema}
+
+
 #: RFC 9457
 PROBLEM = _object(
     {
@@ -374,6 +436,7 @@ def _document() -> bytes:
                 "responses": {"101": {"description": "The ingest protocol"}} | _faults(429),
             }
         },
+        **{path: item for kind in DOCUMENTS for path, item in _of_documents(kind).items()},
         "/healthz": {"get": {"summary": "The process lives", "responses": _answers("Yes", {"application/json": {}})}},
         "/readyz": {"get": {"summary": "Writes and streams are served", "responses": _answers("Yes", {"application/json": {}})}},
         "/metrics": {"get": {"summary": "Figures for Prometheus", "responses": _answers("Text format", {"text/plain": {}})}},
@@ -404,6 +467,22 @@ def _document() -> bytes:
                 "Acknowledged": _object({"name": _STRING, "position": _STRING}, "name", "position"),
                 "Cursors": _object({"cursors": {"type": "array", "items": cursor}}, "cursors"),
                 **openapi_commands.SCHEMAS,
+                "Described": _object(
+                    {
+                        "name": _STRING,
+                        "title": _STRING,
+                        "etag": _STRING,
+                        "changed_at": {"type": "string", "format": "date-time"},
+                        "bytes": {"type": "integer"},
+                    },
+                    "name",
+                    "title",
+                    "etag",
+                    "changed_at",
+                    "bytes",
+                ),
+                "Stored": _object({"name": _STRING, "etag": _STRING}, "name", "etag"),
+                **{name: schema for kind in DOCUMENTS for name, schema in _schemas_of(kind).items()},
                 "Problem": PROBLEM,
             },
         },

@@ -1,4 +1,4 @@
-"""The trend page: static files that the build put beside this module."""
+"""The trend page and the dashboards: static files that the build put beside this module."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 
 
 async def index(_request: web.Request) -> web.StreamResponse:
-    page = STATIC / "index.html"
+    return _page("index.html")
+
+
+async def dashboards(_request: web.Request) -> web.StreamResponse:
+    return _page("dashboards.html")
+
+
+def _page(name: str) -> web.StreamResponse:
+    page = STATIC / name
     if not page.is_file():
-        raise NotFound("this installation was built without the trend page; in a checkout, run: python scripts/build_web.py")
+        raise NotFound("this installation was built without the pages; in a checkout, run: python scripts/build_web.py")
     return web.FileResponse(page, headers={"Cache-Control": "no-cache"})
 
 

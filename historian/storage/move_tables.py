@@ -88,6 +88,12 @@ WHOLE = (
     ),
     # the audit, with its numbers; so large that it matters it never is, since people and controllers make it one by one
     Copied("command", _COMMAND, tuple(f"{name}::text" if name in ("value", "previous") else name for name in _COMMAND), ("command_id",)),
+    Copied(
+        "document",
+        ("kind", "name", "content", "etag", "changed_at"),
+        ("kind", "name", "content", "etag", "changed_at"),
+        ("kind", "name"),
+    ),
 )
 
 #: may be long: copied in bites by its key. Producers that send a batch again are known by it; xid is the target's own

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import numpy as np
+import orjson
 import pandas as pd
+import pytest
 
 from historian.client import AsyncClient
-from historian.demo import feed
-from historian.demo.plant import SITE
+from historian.demo import dashboard, feed
+from historian.demo.points import SITE
+from historian.schema.errors import PreconditionFailed
 from historian.server.run import Server, serving
 from historian.settings import Settings
 
@@ -66,9 +70,14 @@ async def test_an_hour_of_past_and_then_live(server: Server) -> None:
                 while received < 20:
                     received += (await anext(stream)).num_rows
             tags = {tag.path: tag for tag in await client.tags()}
-            assert len(tags) == 43
+            assert len(tags) == 53
             assert tags[FLOW].unit == "m³/h"
-            assert (await client.snapshot()).num_rows == 43
+            assert (await client.snapshot()).num_rows == 53
+            # the dashboard that it brings asks for nothing that there is not
+            board = orjson.dumps(dashboard.dashboard()).decode()
+            assert {path for path in re.findall(r'"(acme/[^"]+)"', board) if "+" not in path and "#" not in path} <= set(tags)
+            with pytest.raises(PreconditionFailed):
+                await client.put_dashboard(dashboard.NAME, dashboard.dashboard())
 
         told = await while_fed(server.url, work, minutes=60)
         assert "samples of the past 60 min" in told.texts[0]

@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from historian.demo.plant import BATCH_SAMPLES, LINES, PHASES, PUMP_STATES, SECOND, SITE, Plant
+from historian.demo.packaging import FILLER_STATES, RUNNING
+from historian.demo.plant import BATCH_SAMPLES, PHASES, PUMP_STATES, SECOND, Plant
+from historian.demo.points import LINES, SITE
 
 END = 1_767_225_600 * SECOND
 HOUR = 3600 * SECOND
@@ -45,7 +47,7 @@ def test_an_hour_is_made_at_once_in_bounded_batches() -> None:
     batches = list(Plant().history(END - HOUR, END))
     assert time.process_time() - started < 5
     assert all(0 < batch.num_rows <= BATCH_SAMPLES for batch in batches)
-    assert 90_000 < sum(batch.num_rows for batch in batches) < 3600 * 43
+    assert 90_000 < sum(batch.num_rows for batch in batches) < 3600 * 53
     times = [batch.column("ts").cast(pa.int64()) for batch in batches]
     assert min(t[0].as_py() for t in times) == END - HOUR
     assert max(t[len(t) - 1].as_py() for t in times) == END - SECOND
@@ -53,12 +55,12 @@ def test_an_hour_is_made_at_once_in_bounded_batches() -> None:
 
 def test_tags_are_defined_with_kinds_ranges_and_states() -> None:
     definitions = Plant().definitions()
-    assert len(definitions) == 43
-    assert len({definition.path for definition in definitions}) == 43
+    assert len(definitions) == 53
+    assert len({definition.path for definition in definitions}) == 53
     assert {definition.kind for definition in definitions} == {"float", "int", "bool", "digital", "text"}
     assert all(definition.description for definition in definitions)
     assert all(definition.unit for definition in definitions if definition.kind == "float")
-    assert all(definition.states == PUMP_STATES for definition in definitions if definition.kind == "digital")
+    assert all(definition.states in (PUMP_STATES, FILLER_STATES) for definition in definitions if definition.kind == "digital")
 
 
 def test_every_sample_is_one_that_its_tag_can_have(hour: pd.DataFrame) -> None:
@@ -79,7 +81,7 @@ def test_every_sample_is_one_that_its_tag_can_have(hour: pd.DataFrame) -> None:
         if definition.kind == "bool":
             assert good["value"].isin([0, 1]).all()
         if definition.kind == "digital":
-            assert good["value"].astype(int).astype(str).isin(list(PUMP_STATES)).all()
+            assert good["value"].astype(int).astype(str).isin(list(definition.states or {})).all()
         if definition.low is not None and definition.high is not None:
             assert good["value"].between(definition.low, definition.high).all(), definition.path
 
@@ -213,3 +215,23 @@ def test_transmitters_fail_for_some_seconds_and_come_back(day: pd.DataFrame) -> 
 def test_things_go_wrong_now_and_then(day: pd.DataFrame) -> None:
     assert any((pen(day, f"brewing/{line}/feed_pump/state") == 3).any() for line in LINES)
     assert any((pen(day, f"brewing/{line}/reactor1/high_temperature_alarm") == 1).any() for line in LINES)
+
+
+def test_a_filler_makes_good_bottles_while_it_runs_and_no_faster_than_it_can(day: pd.DataFrame) -> None:
+    for line in LINES:
+        at = f"packaging/{line}/filler"
+        state, total, good = (pen(day, f"{at}/{name}") for name in ("state", "total", "good"))
+        assert set(state.unique()) == {0, 1, 2, 3, 4}
+        assert (total.diff().dropna() >= 0).all()
+        assert (good.diff().dropna() >= 0).all()
+        made, passed = total.iloc[-1] - total.iloc[0], good.iloc[-1] - good.iloc[0]
+        running = state.reindex(total.index, method="ffill") == RUNNING
+        run_s = running.sum()
+        ideal = pen(day, f"{at}/ideal_cycle_time").iloc[-1]
+        availability, performance, quality = run_s / len(total), made * ideal / run_s, passed / made
+        assert 0.6 < availability < 0.95
+        assert 0.7 < performance < 1
+        assert 0.9 < quality < 0.995
+        # it comes to rest within seconds
+        at_rest = ~(running.rolling(20, min_periods=1).max() > 0)
+        assert total.diff()[at_rest].sum() == 0

@@ -167,6 +167,7 @@ async def test_health_metrics_openapi_and_headers(server: Server, http: aiohttp.
         described = set((await answer.json())["paths"])
     served = {route.resource.canonical for route in make_app(server.services).router.routes() if route.resource} - {
         "/",
+        "/dashboards",
         "/openapi.json",
         "/asyncapi.json",
         "/favicon.svg",

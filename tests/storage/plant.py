@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import psycopg
 import pyarrow as pa
 
 from historian.ingest.writer import Writer
+from historian.schema import documents
 from historian.schema.catalogue import Catalogue, Kind
 from historian.schema.connection import open_pool
+from historian.schema.errors import PreconditionFailed
 from historian.schema.ledger import Batch
 from historian.schema.migrate import upgrade
 from historian.schema.samples import Samples
@@ -81,6 +85,9 @@ async def write(dsn: str, numbers: range, *, rows: int = 40, seed: int = 1, prod
         for batch in batches:
             await writer.write([batch])
         await writer.close()
+        for kind in ("view", "dashboard"):
+            with suppress(PreconditionFailed):
+                await documents.create(pool, kind, producer, b'{"title": "W\xc3\xa4rme"}')
     finally:
         await pool.close()
 
@@ -89,6 +96,7 @@ _STORED = {
     "sample": "SELECT tag_id, ts, scale, quality, mantissa, float8send(value), text FROM historian.sample ORDER BY tag_id, ts",
     "tag": "SELECT tag_id, path, kind, unit, description, low, high, step, states, created_at FROM historian.tag ORDER BY tag_id",
     "snapshot": "SELECT tag_id, ts, float8send(value), quality, text FROM historian.snapshot ORDER BY tag_id",
+    "document": "SELECT kind, name, content, etag, changed_at FROM historian.document ORDER BY kind, name",
     "ledger": "SELECT producer, seq, digest, samples, committed_at FROM historian.ledger ORDER BY producer, seq",
 }
 

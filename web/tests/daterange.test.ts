@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { fromLocal, toLocal } from '../src/daterange';
+import { fromLocal, toLocal } from '../src/ui/daterange';
 
 test('a time and its input say the same, in whole seconds', () => {
   const us = Date.UTC(2026, 2, 1, 12, 30, 15) * 1000;

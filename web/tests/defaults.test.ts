@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { askable, byUnit, liveliest, moving } from '../src/defaults';
-import type { Columns, Tag } from '../src/protocol';
+import { askable, byUnit, liveliest, moving } from '../src/pens/defaults';
+import type { Columns, Tag } from '../src/data/protocol';
 
 let ids = 0;
 function tag(path: string, unit: string | null, more: Partial<Tag> = {}): Tag {

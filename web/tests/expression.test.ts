@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { calculatedTag, nameOf, quoted, shortest } from '../src/expression';
-import { Pen } from '../src/pen';
+import { calculatedTag, nameOf, quoted, shortest } from '../src/pens/expression';
+import { Pen } from '../src/pens/pen';
 
 describe('expressions', () => {
   test('a name before a colon', () => {

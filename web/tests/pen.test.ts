@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { Pen } from '../src/pen';
-import type { Columns, Tag } from '../src/protocol';
-import { Store } from '../src/store';
+import { Pen } from '../src/pens/pen';
+import type { Columns, Tag } from '../src/data/protocol';
+import { Store } from '../src/data/store';
 
 const TAG: Tag = { tag_id: 1, path: 'a/b', kind: 'digital', unit: null, description: null, low: null, high: null, step: true, states: null };
 

@@ -1,7 +1,8 @@
 import { Float64, Int16, Int32, makeVector, RecordBatch, RecordBatchStreamWriter, Schema, Field, Struct, makeData, TimestampMicrosecond, vectorFromArray, Utf8 } from 'apache-arrow';
 import { describe, expect, test } from 'vitest';
-import { BACKFILL, base64url, FrameReader, LAST, parseMessage, ProtocolError, readColumns, SCHEMA, subprotocols, unpackHeader, zstdContentSize } from '../src/protocol';
-import { microseconds } from '../src/stream';
+import { FrameReader, readColumns, zstdContentSize } from '../src/data/frames';
+import { BACKFILL, base64url, LAST, parseMessage, ProtocolError, SCHEMA, subprotocols, unpackHeader } from '../src/data/protocol';
+import { microseconds } from '../src/data/stream';
 import { FIRST, fromHex, SECOND, ZSTD_TEXT } from './vectors';
 
 // what only the decoding of several batches with nulls and texts needs

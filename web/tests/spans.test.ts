@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { Clock } from '../src/clock';
-import { decimalsOfStep, formatNumber, formatSample } from '../src/format';
-import { formatHash, parseHash } from '../src/hash';
-import { HOUR, MINUTE, pointsFor, SECOND, shift, spanText, tickLabel, timeOfDay, zoom } from '../src/spans';
-import type { Tag } from '../src/protocol';
+import { Clock } from '../src/data/clock';
+import { decimalsOfStep, formatNumber, formatSample } from '../src/ui/format';
+import { formatHash, parseHash } from '../src/trend/hash';
+import { HOUR, MINUTE, pointsFor, SECOND, shift, spanText, tickLabel, timeOfDay, zoom } from '../src/time/spans';
+import type { Tag } from '../src/data/protocol';
 
 describe('windows', () => {
   test('zooming keeps the instant under the cursor where it is', () => {
@@ -69,7 +69,7 @@ describe('words', () => {
 
 describe('the hash', () => {
   test('brings back what was shown', () => {
-    const state = { pens: [{ path: 'site/Größe~3&x=1', color: 5 }, { path: 'b/c', color: 0 }], span: HOUR, window: null, scaling: 'percent' as const };
+    const state = { pens: [{ path: 'site/Größe~3&x=1', color: 5 }, { path: 'b/c', color: 0, own: true, low: -1.5, high: 1e21 }], span: HOUR, window: null, scaling: 'percent' as const, layout: 'units' as const, cursors: { a: 1_700_000_001_000_000, b: 1_700_000_002_000_000 }, compare: 86_400_000_000 as const };
     expect(parseHash(formatHash(state))).toEqual(state);
     const paused = { ...state, window: { from: 1_767_225_600_000_001, to: 1_767_225_700_000_000 }, span: 15 * MINUTE };
     expect(parseHash(formatHash(paused))).toEqual(paused);
@@ -79,14 +79,14 @@ describe('the hash', () => {
   });
 
   test('that says nothing, or nonsense, gives the defaults', () => {
-    const defaults = { pens: null, span: 15 * MINUTE, window: null, scaling: 'auto' };
-    for (const hash of ['', '#', '#from=9&to=1', '#span=-1&scale=x', '#span=Infinity', '#pen=']) expect(parseHash(hash)).toEqual(defaults);
+    const defaults = { pens: null, span: 15 * MINUTE, window: null, scaling: 'auto', layout: 'overlay', cursors: null, compare: 0 };
+    for (const hash of ['', '#', '#from=9&to=1', '#span=-1&scale=x', '#span=Infinity', '#pen=', '#axes=x&cursors=1&compare=-1']) expect(parseHash(hash)).toEqual(defaults);
     expect(parseHash('#pen=%E0%A4%A')).toMatchObject({ pens: [{ path: '%E0%A4%A', color: 0 }] });
   });
 
-  test('names sixteen pens at the most', () => {
+  test('names thirty-two pens at the most', () => {
     const hash = `#${Array.from({ length: 40 }, (_, i) => `pen=t${i}`).join('&')}`;
-    expect(parseHash(hash).pens).toHaveLength(16);
+    expect(parseHash(hash).pens).toHaveLength(32);
   });
 });
 

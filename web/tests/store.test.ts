@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { Columns } from '../src/protocol';
-import { MAX_SAMPLES, Store } from '../src/store';
+import type { Columns } from '../src/data/protocol';
+import { MAX_SAMPLES, Store } from '../src/data/store';
 
 function columns(rows: [ts: number, value: number, quality?: number, text?: string][]): Columns {
   return {

@@ -1,17 +1,19 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type ConnectionState, retryDelay, Stream, type Wanted } from '../src/stream';
+import { ConnectionDecoder, type Decoded, type Fault } from '../src/data/connection';
+import { type ConnectionState, retryDelay, Stream, type Wanted } from '../src/data/stream';
 import { FIRST } from './vectors';
 
-/** The browser's WebSocket, as far as the stream uses it, played by the test. */
+/** The browser's WebSocket, as far as the stream uses it, played by the test; what decodes it is real. */
 class Socket {
-  binaryType = '';
+  #decoder = new ConnectionDecoder();
   sent: Record<string, unknown>[] = [];
   closed = false;
   onopen: (() => void) | null = null;
-  onmessage: ((event: { data: string | ArrayBuffer }) => void) | null = null;
+  onmessage: ((event: { data: string | Decoded | Fault }) => void) | null = null;
   onclose: (() => void) | null = null;
 
   send(text: string): void {
+    this.#decoder.sent(text);
     this.sent.push(JSON.parse(text) as Record<string, unknown>);
   }
 
@@ -25,7 +27,8 @@ class Socket {
   }
 
   frame(bytes: Uint8Array): void {
-    this.onmessage?.({ data: bytes.slice().buffer });
+    const data = this.#decoder.frame(bytes.slice());
+    if (data !== null) this.onmessage?.({ data });
   }
 }
 
@@ -62,7 +65,7 @@ beforeEach(() => {
   stream = new Stream({
     connect: () => {
       sockets.push(new Socket());
-      return sockets.at(-1) as unknown as WebSocket;
+      return sockets.at(-1)!;
     },
     onState: (state) => states.push(state),
     onProblem: (text) => problems.push(text),

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { Store } from '../src/store';
-import { extent, niceRange, stretches, trace } from '../src/trace';
+import { Store } from '../src/data/store';
+import { extent, niceRange, stretches, trace } from '../src/chart/trace';
 
 function storeOf(rows: [ts: number, value: number, quality?: number][], text?: string[]): Store {
   const store = new Store();

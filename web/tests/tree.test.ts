@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { Tag } from '../src/protocol';
-import { branchTags, buildTree, initiallyOpen, matcher, visibleRows } from '../src/tree';
+import type { Tag } from '../src/data/protocol';
+import { branchTags, buildTree, initiallyOpen, matcher, visibleRows } from '../src/tags/tree';
 
 function tag(path: string, more: Partial<Tag> = {}): Tag {
   return { tag_id: 1, path, kind: 'float', unit: null, description: null, low: null, high: null, step: false, states: null, ...more };

@@ -1,6 +1,7 @@
 /** The test vectors in docs/vectors, by which anyone's client is tested: all are read, and what is faulty is refused. */
 import { describe, expect, test } from 'vitest';
-import { FrameReader, ProtocolError } from '../src/protocol';
+import { FrameReader } from '../src/data/frames';
+import { ProtocolError } from '../src/data/protocol';
 import dictionary from '../../docs/vectors/dictionary.json';
 import faulty from '../../docs/vectors/faulty.json';
 import noRows from '../../docs/vectors/no-rows.json';

@@ -1,0 +1,380 @@
+/** The page of dashboards: picks one, shows it live, has it edited. The name stands in the hash of the address. */
+import { address, get, observeDate, Problem, token } from '../data/api';
+import { Clock } from '../data/clock';
+import { DecodedSocket } from '../data/decoder';
+import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
+import { subprotocols } from '../data/protocol';
+import { type ConnectionState, Stream } from '../data/stream';
+import { el, icon, setText } from '../ui/dom';
+import { initTheme, toggleTheme } from '../ui/theme';
+import { askForToken } from '../ui/token';
+import { Board } from './board';
+import { ask, button } from './dialogs';
+import type { Dashboard } from './document';
+import { Editor } from './editor';
+import { Feed } from './feed';
+import { Kpis } from './kpis';
+import { strings } from './strings';
+import { tagsOf } from './tiles/kpi';
+import type { Context } from './tiles/tile';
+
+/** What comes is shown so often at the most; without anything new, time goes on so seldom. */
+const FRAME_MS = 250;
+const IDLE_MS = 1000;
+/** Whether somebody has changed the dashboard that is shown. */
+const LOOK_MS = 30_000;
+
+declare global {
+  interface Window {
+    /** For tests, and for the curious at the console. */
+    dashboards: { state: () => string; frames: () => number; live: () => boolean };
+  }
+}
+
+/** What a problem on the screen is about: what was asked for, or the key figures, which are asked for again and again. */
+type Topic = 'page' | 'figures';
+
+interface Shown {
+  readonly name: string | null;
+  etag: string | null;
+  document: Dashboard;
+}
+
+export class Page {
+  #clock = new Clock();
+  #list: Described[] = [];
+  #shown: Shown | null = null;
+  #editor: Editor | null = null;
+  /** what is being edited, as it is shown */
+  #preview: Dashboard | null = null;
+  #kpisWanted = '';
+  #topic: Topic = 'page';
+  #dirty = true;
+  #drawnAt = -Infinity;
+  readonly #stream: Stream;
+  readonly #feed: Feed;
+  readonly #kpis: Kpis;
+  readonly #board: Board;
+
+  readonly #pick = el('select', { class: 'pick', 'aria-label': strings.pick, onchange: () => (location.hash = this.#pick.value) });
+  readonly #editButton = button(strings.edit, () => this.#edit(), { class: 'plain edit' });
+  readonly #lamp = el('div', { class: 'state', role: 'status' });
+  readonly #lampText = el('span', { class: 'state-text' });
+  readonly #problem = el('div', { class: 'problem', role: 'alert', hidden: true });
+  readonly #problemText = el('span');
+  readonly #empty = el('div', { class: 'empty', hidden: true });
+  readonly #main = el('main', { class: 'page' });
+  readonly #header: HTMLElement;
+
+  constructor(root: HTMLElement) {
+    this.#stream = new Stream({
+      connect: () => new DecodedSocket(address('v1/stream?compression=zstd-dict', 'ws'), subprotocols(token())),
+      onState: (state) => this.#state(state),
+      onProblem: (text) => this.#tell(text),
+      diagnose: () => this.#diagnose(),
+    });
+    observeDate((us) => this.#clock.serverDate(us));
+    const redraw = (): void => void (this.#dirty = true);
+    this.#feed = new Feed(this.#stream, this.#clock, { onData: redraw, onProblem: (error) => this.#failed(error) });
+    this.#kpis = new Kpis(this.#clock, () => {
+      if (this.#kpis.problem !== null) this.#failed(this.#kpis.problem, undefined, 'figures');
+      else if (this.#topic === 'figures') this.#tell(null);
+      redraw();
+    });
+    const context: Context = { feed: this.#feed, kpis: this.#kpis, clock: this.#clock, dashboard: () => this.#now() ?? { title: '', tiles: [] }, redraw };
+    this.#board = new Board(context);
+    this.#lamp.append(el('span', { class: 'lamp', 'aria-hidden': 'true' }), this.#lampText);
+    this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': strings.dismiss, onclick: () => (this.#problem.hidden = true) }, icon('close')));
+    const tool = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLElement => el('button', { type: 'button', class: 'tool', 'aria-label': label, title: label, onclick: action }, icon(name));
+    this.#header = el(
+      'header',
+      { class: 'bar' },
+      el('a', { class: 'home', href: './', title: strings.trends }, strings.trends),
+      el('h1', {}, this.#pick),
+      this.#editButton,
+      button(strings.newOne, () => void this.#new(), { class: 'plain new' }),
+      el('span', { class: 'spring' }),
+      this.#lamp,
+      tool('expand', strings.fullscreen, () => void (document.fullscreenElement === null ? document.documentElement.requestFullscreen() : document.exitFullscreen())),
+      tool('theme', strings.theme, () => {
+        toggleTheme();
+        redraw();
+      }),
+    );
+    this.#main.append(this.#problem, this.#empty, this.#board.element);
+    root.append(this.#header, this.#main);
+    initTheme(redraw);
+    window.addEventListener('hashchange', () => void this.#open());
+    window.addEventListener('online', () => this.#stream.retryNow());
+    window.addEventListener('beforeunload', (event) => this.#editor?.dirty && event.preventDefault());
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState !== 'visible') return;
+      this.#stream.retryNow();
+      void this.#kpis.refresh();
+    });
+    setInterval(() => this.#state(this.#stream.state), 1000);
+    setInterval(() => void this.#look(), LOOK_MS);
+    requestAnimationFrame((at) => this.#frame(at));
+    window.dashboards = { state: () => this.#stream.state.name, frames: () => this.#stream.frames, live: () => this.#shown !== null && this.#stream.state.name === 'live' };
+    void this.#start();
+  }
+
+  async #start(): Promise<void> {
+    await this.#feed.loadTags();
+    this.#stream.start();
+    await this.#open();
+  }
+
+  // --- which one
+
+  /** The one that the address names, or the first. */
+  async #open(): Promise<void> {
+    const name = decodeURIComponent(location.hash.slice(1));
+    if (this.#shown !== null && name !== '' && name === this.#shown.name) return;
+    if (!(await this.#mayLeave())) {
+      this.#namePage();
+      return;
+    }
+    try {
+      this.#list = await listDocuments('dashboards');
+      const wanted = name || this.#list[0]?.name;
+      if (wanted === undefined) {
+        this.#show(null);
+        return;
+      }
+      const { document: found, etag } = await readDocument<Dashboard>('dashboards', wanted);
+      this.#show({ name: wanted, etag, document: found });
+      this.#tell(null);
+    } catch (error) {
+      this.#show(null);
+      if (error instanceof Problem && error.status === 404) this.#nothing(strings.missing(name));
+      else this.#failed(error, () => void this.#open());
+    }
+  }
+
+  /** Show another one, or none; what was edited ends. */
+  #show(shown: Shown | null): void {
+    this.#editor?.end();
+    this.#editor = null;
+    this.#preview = null;
+    this.#shown = shown;
+    document.body.classList.remove('edits');
+    this.#apply();
+    this.#nothing(shown === null ? strings.none : shown.document.tiles.length === 0 ? strings.empty : null);
+    this.#namePage();
+  }
+
+  #namePage(): void {
+    const shown = this.#shown;
+    const options = this.#list.map(({ name, title }) => el('option', { value: name, selected: name === shown?.name }, name === shown?.name ? shown.document.title : title));
+    if (shown !== null && !this.#list.some(({ name }) => name === shown.name)) options.push(el('option', { value: '', selected: true }, shown.document.title));
+    this.#pick.replaceChildren(...options);
+    this.#pick.hidden = options.length === 0;
+    this.#editButton.hidden = shown === null;
+    document.title = `${shown?.document.title ?? strings.title} · historian`;
+    if (shown?.name != null && location.hash !== `#${shown.name}`) history.replaceState(null, '', `#${shown.name}`);
+  }
+
+  #nothing(text: string | null): void {
+    this.#empty.hidden = text === null;
+    setText(this.#empty, text ?? '');
+  }
+
+  /** The document as it is on the screen. */
+  #now(): Dashboard | null {
+    return this.#preview ?? this.#shown?.document ?? null;
+  }
+
+  /** Show the document as it is now, and ask for what its tiles want. */
+  #apply(): void {
+    const dashboard = this.#now() ?? { title: '', tiles: [] };
+    this.#board.show(dashboard);
+    this.#feed.set(this.#board.frames.flatMap(({ view }) => view.wants()));
+    this.#wantKpis(dashboard);
+    this.#dirty = true;
+  }
+
+  /** Only of equipment whose tags there are: one that is unknown would have all refused. */
+  #wantKpis(dashboard: Dashboard): void {
+    const wanted = dashboard.tiles.flatMap((tile) => {
+      const equipment = tile.type === 'kpi' ? dashboard.equipment?.[tile.equipment] : undefined;
+      return equipment !== undefined && tagsOf(equipment).every((path) => this.#feed.tags.has(path)) ? [{ equipment, period: (tile.type === 'kpi' && tile.period) || 'shift' }] : [];
+    });
+    const next = JSON.stringify([wanted, dashboard.shifts]);
+    if (next === this.#kpisWanted) return;
+    this.#kpisWanted = next;
+    this.#kpis.set(wanted, dashboard.shifts);
+  }
+
+  /** Whether it has been changed on the server, by somebody else. */
+  async #look(): Promise<void> {
+    const shown = this.#shown;
+    if (shown?.name == null || this.#editor !== null || document.visibilityState !== 'visible') return;
+    try {
+      this.#list = await listDocuments('dashboards');
+      const standing = this.#list.find(({ name }) => name === shown.name);
+      if (standing !== undefined && standing.etag !== shown.etag && this.#editor === null && this.#shown === shown) {
+        const { document: found, etag } = await readDocument<Dashboard>('dashboards', shown.name);
+        if (this.#editor === null && this.#shown === shown) this.#show({ name: shown.name, etag, document: found });
+      } else this.#namePage();
+    } catch {
+      // the connection's state tells of a server that is away
+    }
+  }
+
+  // --- editing
+
+  #edit(): void {
+    const shown = this.#shown;
+    if (shown === null || this.#editor !== null) return;
+    this.#nothing(null);
+    document.body.classList.add('edits');
+    this.#editor = new Editor(shown.document, shown.name !== null, this.#board, {
+      onChange: (dashboard) => {
+        this.#preview = dashboard;
+        this.#apply();
+      },
+      onSave: () => void this.#save(),
+      onDone: () => void this.#leave(),
+      onDelete: () => void this.#delete(),
+      tags: () => this.#feed.tags.keys(),
+    });
+    this.#header.after(this.#editor.bar);
+  }
+
+  async #new(): Promise<void> {
+    if (!(await this.#mayLeave())) return;
+    this.#show({ name: null, etag: null, document: { version: 1, title: strings.newTitle, tiles: [] } });
+    history.replaceState(null, '', '#');
+    this.#edit();
+  }
+
+  async #leave(): Promise<void> {
+    if (!(await this.#mayLeave())) return;
+    const shown = this.#shown;
+    if (shown?.name == null) {
+      this.#shown = null;
+      location.hash = '';
+      await this.#open();
+    } else this.#show(shown);
+  }
+
+  /** Asks where there are changes that would be lost. */
+  async #mayLeave(): Promise<boolean> {
+    if (this.#editor === null || !this.#editor.dirty) {
+      this.#preview = null;
+      return true;
+    }
+    const answer = await ask(strings.leave, { save: strings.save, discard: strings.discard });
+    if (answer === 'save') return (await this.#save()) && this.#mayLeave();
+    if (answer === 'discard') {
+      this.#editor.end();
+      this.#editor = null;
+      this.#preview = null;
+      return true;
+    }
+    return false;
+  }
+
+  /** Whether it is on the server now. */
+  async #save(etag = this.#shown?.etag ?? null): Promise<boolean> {
+    const [shown, editor] = [this.#shown, this.#editor];
+    if (shown === null || editor === null) return false;
+    const dashboard = editor.dashboard;
+    const name = shown.name ?? nameOf(dashboard.title);
+    if (name === '') {
+      this.#tell(strings.needsTitle);
+      return false;
+    }
+    try {
+      const stored = await storeDocument('dashboards', name, dashboard, etag);
+      this.#shown = { name, etag: stored, document: dashboard };
+      this.#list = await listDocuments('dashboards');
+      editor.saved();
+      this.#tell(null);
+      this.#namePage();
+      return true;
+    } catch (error) {
+      if (!(error instanceof Problem) || (error.status !== 412 && error.status !== 404)) {
+        this.#failed(error);
+        return false;
+      }
+      if (shown.name === null) {
+        this.#tell(strings.nameTaken);
+        return false;
+      }
+      // deleted meanwhile: it is made again
+      if (error.status === 404) return this.#save(null);
+      const answer = await ask(strings.conflict, { mine: strings.keepMine, theirs: strings.takeTheirs });
+      if (answer === 'mine') return this.#save('*');
+      if (answer === 'theirs') {
+        const { document: found, etag: theirs } = await readDocument<Dashboard>('dashboards', name);
+        this.#show({ name, etag: theirs, document: found });
+        this.#edit();
+      }
+      return false;
+    }
+  }
+
+  async #delete(): Promise<void> {
+    const shown = this.#shown;
+    if (shown === null || (await ask(strings.removeSure(shown.document.title), { yes: strings.remove })) === null) return;
+    try {
+      if (shown.name !== null) await deleteDocument('dashboards', shown.name);
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    this.#show(null);
+    location.hash = '';
+    await this.#open();
+  }
+
+  // --- on the screen
+
+  #frame(at: number): void {
+    requestAnimationFrame((next) => this.#frame(next));
+    if (document.visibilityState !== 'visible' || at - this.#drawnAt < (this.#dirty ? FRAME_MS : IDLE_MS)) return;
+    this.#drawnAt = at;
+    this.#dirty = false;
+    // tags that have come to be known
+    const dashboard = this.#now();
+    if (dashboard !== null) this.#wantKpis(dashboard);
+    this.#board.update(this.#clock.now());
+  }
+
+  #state(state: ConnectionState): void {
+    this.#lamp.dataset['state'] = state.name;
+    const words = strings.states[state.name];
+    setText(this.#lampText, typeof words === 'string' ? words : words(state.name === 'reconnecting' ? Math.max(0, Math.ceil((state.at - Date.now()) / 1000)) : 0));
+  }
+
+  #tell(text: string | null, topic: Topic = 'page'): void {
+    this.#topic = topic;
+    this.#problem.hidden = text === null;
+    setText(this.#problemText, text ?? '');
+  }
+
+  #failed(error: unknown, again: () => void = () => undefined, topic: Topic = 'page'): void {
+    if (error instanceof DOMException && error.name === 'AbortError') return;
+    if (error instanceof Problem && error.status === 401) {
+      askForToken(token() === null ? strings.wantsToken : error.detail, () => {
+        this.#stream.retryNow();
+        void this.#feed.loadTags().then(again);
+      });
+      return;
+    }
+    this.#tell(error instanceof Problem ? error.message : error instanceof TypeError ? strings.unreachable : String(error), topic);
+  }
+
+  async #diagnose(): Promise<string | null> {
+    try {
+      await get('v1/snapshot?match=-');
+      return null;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404) return null;
+      if (error instanceof Problem && error.status === 401) this.#failed(error);
+      return error instanceof Problem ? error.message : strings.unreachable;
+    }
+  }
+}
