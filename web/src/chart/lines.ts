@@ -8,7 +8,7 @@ import { extent, type Extent, silence, trace } from './trace';
 /** From so many samples on for each pixel column, the envelope is drawn. */
 const DENSE = 2.2;
 /** A column that is no higher than this is drawn as a line, CSS pixels. */
-const THIN = 3;
+const THIN = 1.5;
 /** A column whose first and last sample are so far apart, as a part of its height, is a slope. */
 const SLOPE = 0.7;
 /** Silent columns over which an envelope is not drawn through. */
