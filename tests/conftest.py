@@ -33,7 +33,7 @@ except ImportError as error:
     pytest.exit(f"historian is not installed ({error}); run: pip install -e '.[test]'", returncode=4)
 
 import psycopg  # noqa: E402
-from databases import as_server_role, with_database  # noqa: E402
+from databases import as_server_role, drop_database, with_database  # noqa: E402
 from processes import Serve, ServerProcess  # noqa: E402
 from psycopg import sql  # noqa: E402
 
@@ -92,10 +92,8 @@ def another_database(postgres: str) -> Iterator[Callable[..., str]]:
         return with_database(postgres, names[-1])
 
     yield make
-    with psycopg.connect(postgres, autocommit=True) as conn:
-        for name in names:
-            # FORCE: servers that a test killed, and TimescaleDB's workers, may still be connected
-            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    for name in names:
+        drop_database(postgres, name)
 
 
 @pytest.fixture
@@ -116,11 +114,11 @@ def template(postgres: str, engine: Engine) -> Iterator[str | None]:
     name = f"historian_test_{os.getpid()}_template"
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            upgrade(with_database(postgres, name))
-            yield name
-        finally:
-            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        upgrade(with_database(postgres, name))
+        yield name
+    finally:
+        drop_database(postgres, name)
 
 
 @pytest.fixture

@@ -36,3 +36,17 @@ def as_server_role(dsn: str) -> str:
     make_role(dsn, SERVER_ROLE)
     grant(dsn, SERVER_ROLE)
     return as_role(dsn, SERVER_ROLE)
+
+
+def drop_database(dsn: str, name: str) -> None:
+    """Drop a database of the server, whoever is connected to it. Raises ObjectInUse when somebody comes back again and again."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for left in reversed(range(5)):
+            try:
+                # FORCE: servers that a test killed, and TimescaleDB's workers, may still be connected
+                conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+                return
+            except psycopg.errors.ObjectInUse:
+                # a worker that was too busy to go within five seconds, or one that was started meanwhile
+                if not left:
+                    raise

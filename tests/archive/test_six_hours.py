@@ -20,6 +20,8 @@ from historian.schema.samples import Samples, concat
 
 BEFORE = 13
 DAYS = 40
+#: columns of later versions, lent to the program that fills the database of an earlier one
+LATER = {"writable": "boolean NOT NULL DEFAULT false", "write_to": "text NOT NULL DEFAULT 'historian'"}
 
 
 def refresh(conn: psycopg.Connection, engine: Engine) -> None:
@@ -60,6 +62,9 @@ async def drawn(pool: Pool, plant: Plant) -> Samples:
 @pytest.mark.parametrize("retained", [True, False])
 async def test_charts_are_as_before_until_the_buckets_are_made_and_after(empty_database: str, engine: Engine, retained: bool) -> None:
     upgrade(empty_database, to=BEFORE)
+    with psycopg.connect(empty_database) as conn:
+        for name, kind in LATER.items():
+            conn.execute(f"ALTER TABLE historian.tag ADD COLUMN {name} {kind}".encode())
     steady(empty_database)
     rng = np.random.default_rng(3)
     ts = np.arange(TODAY - DAYS * DAY, TODAY, 600_000_000) + rng.integers(0, 500_000_000)
@@ -87,6 +92,8 @@ async def test_charts_are_as_before_until_the_buckets_are_made_and_after(empty_d
                 expire(conn, engine)
             else:
                 refresh(conn, engine)
+            for name in LATER:
+                conn.execute(f"ALTER TABLE historian.tag DROP COLUMN {name}".encode())
             upgrade(empty_database)
             steady(empty_database)
             await check("after the upgrade")

@@ -235,6 +235,8 @@ async def test_how_a_pen_is_described(pool: Pool, plant: tuple[list[Tag], Writte
         "high": None,
         "step": False,
         "states": None,
+        "writable": False,
+        "write_to": "historian",
         "expression": "e/a * 2",
     }
     assert (plain.tag_id, plain.path, plain.step) == (-2, "e/a * 2", False)

@@ -136,7 +136,7 @@ def test_what_any_subscription_matches_one_of_those_left_matches(filters: list[s
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"rule": []}, "at least 1"),
+        ({"rule": []}, "neither a"),
         ({"client_id": ""}, "at least 1"),
         ({"password": "x"}, "without a username"),
         ({"username": "u", "password": "x", "password_file": "y"}, "either"),

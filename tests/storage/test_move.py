@@ -16,7 +16,7 @@ from typing import Any
 import httpclient
 import psycopg
 import pytest
-from databases import with_database
+from databases import drop_database, with_database
 from plant import KINDS, MONTH, START, month, stored, write
 from processes import Serve, command, environment, run
 from psycopg import sql
@@ -50,8 +50,7 @@ def other_database(postgres: str) -> Iterator[str]:
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     yield with_database(postgres, name)
-    with psycopg.connect(postgres, autocommit=True) as conn:
-        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    drop_database(postgres, name)
 
 
 class Silent:
