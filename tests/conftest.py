@@ -23,6 +23,8 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 TEST_DSN = os.environ.pop("HISTORIAN_TEST_DSN", None)
 #: whether tests get their `database` as a role that can neither drop, alter, truncate nor create
 RESTRICTED = os.environ.pop("HISTORIAN_TEST_RESTRICTED", "") not in ("", "0")
+# processes by the hundred import the package, which takes half of the time where each of them compiles it anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # settings of the person who runs the tests
 for _name in [name for name in os.environ if name.startswith("HISTORIAN_")]:
     del os.environ[_name]
