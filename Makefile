@@ -13,7 +13,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # of the tests that run side by side, how many do
 JOBS ?= 2
-ALONE := tests/deploy tests/embedded tests/proofs tests/stream tests/web
+ALONE := tests/proofs tests/stream tests/web
 INSTALLED := $(VENV)/.historian-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # pip, mypy and the web build run one after another: two cores, and output that can be read
