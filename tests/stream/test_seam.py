@@ -32,7 +32,7 @@ from historian.stream.request import FOREVER
 WRITERS = 4
 RATE = 20_000
 VIEWERS = 50
-SECONDS = float(os.environ.get("SEAM_SECONDS", "40"))
+SECONDS = float(os.environ.get("SEAM_SECONDS", "30"))
 GROUPS = 20
 TAGS_A_GROUP = 10
 SENTINEL = "seam/end"
