@@ -22,6 +22,17 @@ LIVE = "historian.state() === 'live' && historian.pens().every(pen => pen.lastTs
 PICTURE = "document.querySelector('.chart canvas').toDataURL()"
 
 
+def _range_query(url: str) -> dict[str, list[str]]:
+    """The parameters of a range query; none of another request."""
+    parts = urlsplit(url)
+    return parse_qs(parts.query) if parts.path == "/v1/range" else {}
+
+
+def _is_sharp(query: dict[str, list[str]]) -> bool:
+    """Whether it is the chart's own: its coarse picture and the overview have fewer points."""
+    return int(query.get("points", ["0"])[0]) > 1000
+
+
 class Opened:
     """A page and what it said and asked for."""
 
@@ -37,8 +48,8 @@ class Opened:
         page.on("websocket", lambda socket: self.sockets.append(socket))
 
     def _requested(self, request: Request) -> None:
-        if urlsplit(request.url).path == "/v1/range":
-            self.ranges.append(parse_qs(urlsplit(request.url).query))
+        if query := _range_query(request.url):
+            self.ranges.append(query)
 
     def wait(self, expression: str, arg: Any = None) -> None:
         """Wait until an expression, or a function of `arg`, is true in the page. (Playwright's wait_for_function needs eval there, which the page's policy forbids.)"""
@@ -74,11 +85,12 @@ class Opened:
         return window["from"], window["to"]
 
     def wait_for_range(self, do: Callable[[], None]) -> dict[str, list[str]]:
-        """Do something, and return the range query that it leads to, once it has been answered and drawn."""
-        with self.page.expect_response(lambda response: "/v1/range?" in response.url and response.ok, timeout=WAIT_MS):
+        """Do something, and return the range query that it leads to, once it has been answered and drawn: that of the chart at its full resolution."""
+        before = len(self.ranges)
+        with self.page.expect_response(lambda response: _is_sharp(_range_query(response.url)) and response.ok, timeout=WAIT_MS):
             do()
         self.wait("document.querySelector('.busy').hidden")
-        return self.ranges[-1]
+        return [query for query in self.ranges[before:] if _is_sharp(query)][-1]
 
     def middle_of_chart(self) -> tuple[float, float]:
         box = self.page.locator(".u-over").bounding_box()

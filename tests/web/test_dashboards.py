@@ -346,7 +346,9 @@ def test_a_trend_view_is_saved_under_a_title_and_opened_elsewhere(serve: Serve, 
     other = open_page(f"{server.url}/#pen=p/flow", until="historian.pens().length === 1")
     other.page.get_by_role("button", name="Saved views").click()
     other.page.get_by_role("button", name="Übergabe – früh", exact=True).click()
-    other.wait("historian.pens()[0]?.path === 'p/ä level' && historian.window().from === 1767225600000000 && historian.window().to === 1767229200000000")
+    other.wait(
+        "historian.pens()[0]?.path === 'p/ä level' && historian.window().from === 1767225600000000 && historian.window().to === 1767229200000000"
+    )
     other.page.get_by_role("button", name="Saved views").click()
     other.page.get_by_role("button", name="Delete Übergabe – früh").click()
     expect(other.page.get_by_role("dialog", name="Saved views")).to_contain_text("no saved views")

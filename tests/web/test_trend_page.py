@@ -164,10 +164,12 @@ def test_the_read_out_shows_the_values_at_the_cursor(demo: Opened) -> None:
         f"{asked.scheme}://{asked.netloc}/v1/range?tag={path}&start={int(start)}&end={int((start + end) / 2) + 1_000_000}&format=json"
     ) as response:
         samples = json.load(response)["samples"]
-    near = {f"{sample['value']:.2f}" for sample in samples[-6:]}
     value = row.locator("td.col-value").inner_text().replace("−", "-")
-    assert value in near
-    assert row.locator(".col-unit").inner_text() == "°C"
+    # as many decimals as suit the pen
+    decimals = len(value.partition(".")[2])
+    assert value in {f"{sample['value']:.{decimals}f}" for sample in samples[-6:]}
+    with urllib.request.urlopen(f"{asked.scheme}://{asked.netloc}/v1/tags?match={path}") as response:
+        assert row.locator(".col-unit").inner_text() == json.load(response)["tags"][0]["unit"]
     assert row.locator("td.col-quality").inner_text() == "good"
     expect(page.locator(".cursor-label")).to_be_visible()
     page.mouse.move(5, 5)
