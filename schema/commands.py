@@ -308,23 +308,5 @@ def _json(value: Any) -> str:
 
 
 def _command(row: Any) -> Command:
-    return Command(
-        row["command_id"],
-        row["tag"],
-        orjson.loads(row["value"]),
-        None if row["previous"] is None else orjson.loads(row["previous"]),
-        row["previous_ts"],
-        row["commander"],
-        row["client"],
-        row["key"],
-        row["write_to"],
-        row["requested_at"],
-        row["committed_at"],
-        row["expires_at"],
-        row["ts"],
-        row["outcome"],
-        row["detail"],
-        row["worker"],
-        row["attempts"],
-        row["settled_at"],
-    )
+    had = row["previous"]
+    return Command(**{**row, "value": orjson.loads(row["value"]), "previous": None if had is None else orjson.loads(had)})

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from historian.schema.connection import Connection, Pool
 
 log = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
+
 _AGAIN_S = 0.5
+
+
+async def listen(pool: Pool, channel: str, heard: Callable[[str], None], listening: Callable[[], None], again_s: float) -> None:
+    """Keep a connection that hears a channel, until cancelled: `heard` is called with each payload, `listening` whenever it hears from now on, as what came before
+    that was not heard. A database that is away is tried again after `again_s`."""
+
+    def hear(_conn: Connection, _pid: int, _channel: str, payload: str) -> None:
+        heard(payload)
+
+    while True:
+        try:
+            async with pool.acquire() as conn:
+                gone = asyncio.Event()
+                conn.add_termination_listener(lambda _: gone.set())  # noqa: B023 - each connection has its own event
+                await conn.add_listener(channel, hear)
+                listening()
+                try:
+                    await gone.wait()
+                finally:
+                    if not conn.is_closed():
+                        await conn.remove_listener(channel, hear)
+        except Exception as error:
+            log.debug("doorbell %s: %s", channel, error)
+        await asyncio.sleep(again_s)
 
 
 class Doorbell:
@@ -30,35 +59,24 @@ class Doorbell:
 
     async def run(self) -> None:
         """Listen until cancelled; a database that is away is waited for."""
+        await listen(self._pool, self._channel, lambda _: self._ring(), self._ring, _AGAIN_S)
+
+    async def ask(self, look: Callable[[], Awaitable[Found]], enough: Callable[[Found], bool], *, wait_s: float, every_s: float) -> Found:
+        """What `look` finds in the table as soon as that is enough, or what it finds after `wait_s`, or when the owner stops.
+
+        It looks at each ring, and every `every_s`.
+        """
+        deadline = time.monotonic() + wait_s
         while True:
-            try:
-                async with self._pool.acquire() as conn:
-                    gone = asyncio.Event()
-                    conn.add_termination_listener(lambda _: gone.set())  # noqa: B023 - each connection has its own event
-                    await conn.add_listener(self._channel, self._hear)
-                    # what came before it listened
-                    self._ring()
-                    try:
-                        await gone.wait()
-                    finally:
-                        if not conn.is_closed():
-                            await conn.remove_listener(self._channel, self._hear)
-            except Exception as error:
-                log.debug("doorbell %s: %s", self._channel, error)
-            await asyncio.sleep(_AGAIN_S)
-
-    def next_ring(self) -> asyncio.Event:
-        """Set at the next ring. Take it before looking at the table, wait for it after: nothing is missed between."""
-        return self._rung
-
-    async def rung(self, ring: asyncio.Event, timeout_s: float) -> None:
-        """Wait for a ring, at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await ring.wait()
-
-    def _hear(self, _conn: Connection, _pid: int, _channel: str, _payload: str) -> None:
-        self._ring()
+            # taken before looking, waited for after: nothing is missed between
+            ring = self._rung
+            found = await look()
+            left = deadline - time.monotonic()
+            if enough(found) or left <= 0 or self.closed:
+                return found
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, every_s)):
+                    await ring.wait()
 
     def _ring(self) -> None:
         self._rung.set()

@@ -6,7 +6,6 @@ Who may is an entry of the file of commanders with `may = "deliver"`, and only f
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
 from historian.commands.commanders import Commander
@@ -30,15 +29,11 @@ class Deliveries:
     async def wait(self, who: Commander | None, patterns: Sequence[str], wait_s: float) -> bool:
         """Whether there is something to claim, now or within this time."""
         right, wanted = _right(who), _wanted(patterns)
-        deadline = time.monotonic() + wait_s
-        while True:
-            ring = self._bell.next_ring()
-            if await query(self._pool, lambda conn: commands.waiting(conn, wanted, allowed=right.has)):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0 or self._bell.closed:
-                return False
-            await self._bell.rung(ring, min(left, _LOOK_S))
+
+        async def look() -> bool:
+            return bool(await query(self._pool, lambda conn: commands.waiting(conn, wanted, allowed=right.has)))
+
+        return await self._bell.ask(look, bool, wait_s=wait_s, every_s=_LOOK_S)
 
     async def claim(self, who: Commander | None, worker: str, patterns: Sequence[str], limit: int) -> list[Claim]:
         """Take commands for a worker, of each tag one at most."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 
 from historian.schema.errors import Busy
+from historian.token_bucket import TokenBucket
 
 #: so many seconds' worth may come at once
 BURST_S = 5.0
@@ -18,19 +18,16 @@ class Rate:
 
     def __init__(self, a_second: float, burst_s: float = BURST_S) -> None:
         self._a_second = a_second
-        self._most = max(1.0, a_second * burst_s)
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._burst_s = burst_s
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, who: str) -> float:
         """Count one more of this one. Returns 0, or in how many seconds it may be."""
-        now = time.monotonic()
-        left, at = self._left.pop(who, (self._most, now))
-        left = min(self._most, left + (now - at) * self._a_second)
-        allowed = left >= 1
-        self._left[who] = (left - allowed, now)
-        if len(self._left) > _KNOWN:
-            self._left.popitem(last=False)
-        return 0.0 if allowed else (1 - left) / self._a_second
+        bucket = self._buckets.pop(who, None) or TokenBucket(self._a_second, self._burst_s)
+        self._buckets[who] = bucket
+        if len(self._buckets) > _KNOWN:
+            self._buckets.popitem(last=False)
+        return bucket.take()
 
     def count(self, who: str) -> None:
         """As `take`, but raises Busy."""

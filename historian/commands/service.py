@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,14 +159,12 @@ class Commands:
 
     async def of(self, command_id: int, wait_s: float = 0.0) -> Command:
         """A command as it stands, or as soon as it is settled, at most so much later. Raises NotFound, Unavailable."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            ring = self.bell.next_ring()
-            found = await query(self._pool, lambda conn: commands.read(conn, command_id))
-            left = deadline - time.monotonic()
-            if found.outcome != commands.PENDING or left <= 0 or self.bell.closed:
-                return found
-            await self.bell.rung(ring, min(left, _TEND_S))
+        return await self.bell.ask(
+            lambda: query(self._pool, lambda conn: commands.read(conn, command_id)),
+            lambda found: found.outcome != commands.PENDING,
+            wait_s=wait_s,
+            every_s=_TEND_S,
+        )
 
     # -- how a command is made
 
@@ -318,4 +316,4 @@ async def _in_time(deadline: float, limit_s: float, key: str | None) -> AsyncIte
 
 
 def _waited(asked: Asked, began: float) -> Asked:
-    return Asked(asked.tag, asked.value, asked.client, asked.commander, asked.key, time.monotonic() - began)
+    return replace(asked, waited_s=time.monotonic() - began)

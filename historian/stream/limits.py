@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from historian.schema.errors import BadInput, Busy
+from historian.token_bucket import TokenBucket
 
 #: tags of a subscription, with those that wildcards match, now and later
 MAX_TAGS = 10_000
@@ -53,17 +53,12 @@ class ControlRate:
 
     def __init__(self, a_second: int) -> None:
         self._a_second = a_second
-        self._left = float(a_second * self.BURST_S)
-        self._at = time.monotonic()
+        self._bucket = TokenBucket(a_second, self.BURST_S)
 
     def count(self) -> None:
         """One more has come. Raises Busy for one too many."""
-        now = time.monotonic()
-        self._left = min(self._left + (now - self._at) * self._a_second, float(self._a_second * self.BURST_S))
-        self._at = now
-        if self._left < 1:
+        if self._bucket.take():
             raise Busy(
                 f"more than {self._a_second} control messages a second; this one was passed over: send fewer, as with one credit for many frames",
                 retry_after=1 / self._a_second,
             )
-        self._left -= 1

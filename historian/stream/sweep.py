@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from historian.schema import ledger
-from historian.schema.connection import Connection, Pool, translated
+from historian.schema.connection import Pool, translated
+from historian.schema.doorbell import listen
 from historian.schema.errors import HistorianError, Unavailable
 from historian.schema.ledger import Notice
 from historian.schema.visibility import VisibilitySnapshot
@@ -60,7 +61,7 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweep until cancelled; a database that is away is waited for."""
-        listener = asyncio.create_task(self._listen())
+        listener = asyncio.create_task(listen(self._pool, ledger.DOORBELL, self._hear, self._wanted.set, self._interval_s))
         try:
             while True:
                 with suppress(TimeoutError):
@@ -111,25 +112,7 @@ class Sweep:
                         self._hub.publish(Notice(found["xid"], found["position"], ledger.decode_content(found["content"])))
         self._hub.raise_watermark(VisibilitySnapshot.parse(row["snapshot"]).xmin)
 
-    async def _listen(self) -> None:
-        """Keep a connection that hears the doorbell; without one the sweep is only later."""
-        while True:
-            try:
-                async with self._pool.acquire() as conn:
-                    gone = asyncio.Event()
-                    conn.add_termination_listener(lambda _: gone.set())  # noqa: B023 - each connection has its own event
-                    await conn.add_listener(ledger.DOORBELL, self._hear)
-                    self._wanted.set()
-                    try:
-                        await gone.wait()
-                    finally:
-                        if not conn.is_closed():
-                            await conn.remove_listener(ledger.DOORBELL, self._hear)
-            except Exception as error:
-                log.debug("doorbell connection: %s", error)
-            await asyncio.sleep(self._interval_s)
-
-    def _hear(self, _conn: Connection, _pid: int, _channel: str, payload: str) -> None:
+    def _hear(self, payload: str) -> None:
         ringer = payload.removesuffix(ledger.RELAYED)
         # what comes over the bus anyway is not read from the database as well, unless it has not come by the next sweep
         if ringer != self._instance and not (ringer != payload and self._on_bus()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from historian.schema import commands
@@ -27,15 +26,12 @@ class CommandTable:
 
     async def wait(self, patterns: Sequence[str], wait_s: float) -> bool:
         bell = await self._hearing()
-        deadline = time.monotonic() + wait_s
-        while True:
-            ring = bell.next_ring()
-            if await self._ask(lambda conn: commands.waiting(conn, [wildcard_regex(pattern) for pattern in patterns])):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            await bell.rung(ring, min(left, _LOOK_S))
+        wanted = [wildcard_regex(pattern) for pattern in patterns]
+
+        async def look() -> bool:
+            return bool(await self._ask(lambda conn: commands.waiting(conn, wanted)))
+
+        return await bell.ask(look, bool, wait_s=wait_s, every_s=_LOOK_S)
 
     async def claim(self, patterns: Sequence[str], limit: int) -> list[Claim]:
         wanted = [wildcard_regex(pattern) for pattern in patterns]

@@ -540,7 +540,7 @@ async def test_too_many_control_messages_are_passed_over_and_then_end_the_connec
 
 def test_a_rate_allows_a_burst_and_then_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("historian.stream.limits.time.monotonic", lambda: now)
+    monkeypatch.setattr("historian.token_bucket.time.monotonic", lambda: now)
     rate = ControlRate(2)
     for _ in range(20):
         rate.count()
