@@ -152,4 +152,4 @@ def _entry(path: Path, name: str, table: Any) -> _Entry:
         faults = "; ".join(
             f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False, include_input=False)
         )
-        raise BadInput(f"{path}: {name}: {faults}; historian command grant makes such entries") from None
+        raise BadInput(f"{path}: {name}: {faults}; historian commands grant makes such entries") from None

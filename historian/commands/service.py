@@ -174,7 +174,7 @@ class Commands:
                 "this server takes no commands; to name those who may write to tags, start it with --commanders FILE (docs/commands.md)"
             )
         if who.commander is None or who.commander.may != "command":
-            raise Forbidden("this token has no right to write to tags; historian command grant makes one that has")
+            raise Forbidden("this token has no right to write to tags; historian commands grant makes one that has")
 
     async def _check(self, asked: Asked, who: Who) -> tuple[Tag, Checked]:
         path = check_path(asked.tag)
