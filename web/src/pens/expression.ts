@@ -1,6 +1,7 @@
 /** Calculated pens: an expression with or without a name, as docs/expressions.md has it, and the question for one below a button of the bar. The server understands it; the page does not. */
 import './expression.css';
 import { el, setText } from '../ui/dom';
+import { closeOpen, openBelow } from '../ui/popup';
 import type { Tag } from '../data/protocol';
 import { text as strings } from '../ui/strings';
 
@@ -38,11 +39,7 @@ export function shortest(tag: Tag, others: readonly Tag[]): string {
 
 /** Opens the question, or closes it where it is open. `take` gives what is wrong with a text, or null once it is a pen; `tags` are offered to be put in. */
 export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take: (text: string) => Promise<string | null>): void {
-  const before = document.querySelector<HTMLElement>('.expression');
-  if (before !== null) {
-    before.remove();
-    return;
-  }
+  if (closeOpen('.expression')) return;
   const fault = el('pre', { class: 'fault', role: 'alert', hidden: true });
   const input = el('input', {
     type: 'text',
@@ -54,14 +51,6 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
     oninput: () => (fault.hidden = true),
   });
   const submit = el('button', { type: 'submit', class: 'primary' }, strings.addCalculated);
-  const close = (): void => {
-    form.remove();
-    document.removeEventListener('pointerdown', outside, true);
-  };
-  const outside = (event: Event): void => {
-    const target = event.target as Node;
-    if (!form.contains(target) && !anchor.contains(target)) close();
-  };
   const insert = (path: string): void => {
     const at = input.selectionStart ?? input.value.length;
     // a path and a minus or a slash beside it would be one longer path
@@ -93,12 +82,6 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
           }
         });
       },
-      onkeydown: (event) => {
-        if ((event as KeyboardEvent).key !== 'Escape') return;
-        event.stopPropagation();
-        close();
-        anchor.focus();
-      },
     },
     el('label', {}, strings.calculate, input),
     fault,
@@ -106,10 +89,6 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
     el('div', { class: 'offered' }, ...tags.map((tag) => el('button', { type: 'button', title: tag.path, onclick: () => insert(tag.path) }, shortest(tag, tags)))),
     submit,
   );
-  document.body.append(form);
-  const box = anchor.getBoundingClientRect();
-  form.style.left = `${Math.max(4, Math.min(box.left, innerWidth - form.offsetWidth - 4))}px`;
-  form.style.top = `${box.bottom + 6}px`;
-  document.addEventListener('pointerdown', outside, true);
+  const close = openBelow(anchor, form);
   input.focus();
 }

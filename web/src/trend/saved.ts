@@ -3,6 +3,7 @@ import './saved.css';
 import { Problem } from '../data/api';
 import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
 import { el, icon, setText } from '../ui/dom';
+import { closeOpen, openBelow } from '../ui/popup';
 import { text } from '../ui/strings';
 
 const strings = text.saved;
@@ -19,25 +20,13 @@ export function savedTools(): HTMLElement[] {
 
 /** Opens the list below its button, or closes it where it is open. */
 async function openViews(anchor: HTMLElement): Promise<void> {
-  const before = document.querySelector<HTMLElement>('.saved-views');
-  if (before !== null) {
-    before.remove();
-    return;
-  }
+  if (closeOpen('.saved-views')) return;
   const list = el('ul', {});
   const input = el('input', { type: 'text', 'aria-label': strings.title, placeholder: strings.title, autocomplete: 'off', maxlength: 200 });
   const faultText = el('span');
   const replace = el('button', { type: 'button', class: 'plain', hidden: true, onclick: () => void save('*') }, strings.replace);
   const fault = el('p', { class: 'fault', role: 'alert', hidden: true }, faultText, replace);
 
-  const close = (): void => {
-    panel.remove();
-    document.removeEventListener('pointerdown', outside, true);
-  };
-  const outside = (event: Event): void => {
-    const target = event.target as Node;
-    if (!panel.contains(target) && !anchor.contains(target)) close();
-  };
   const tell = (said: string, taken = false): void => {
     fault.hidden = said === '';
     replace.hidden = !taken;
@@ -98,23 +87,14 @@ async function openViews(anchor: HTMLElement): Promise<void> {
         event.preventDefault();
         void save(null);
       },
-      onkeydown: (event) => {
-        // keys are words here, and no shortcuts of the page
-        event.stopPropagation();
-        if ((event as KeyboardEvent).key !== 'Escape') return;
-        close();
-        anchor.focus();
-      },
+      // keys are words here, and no shortcuts of the page
+      onkeydown: (event) => event.stopPropagation(),
     },
     list,
     el('div', { class: 'line' }, input, el('button', { type: 'submit', class: 'primary' }, strings.save)),
     fault,
   );
-  document.body.append(panel);
-  const box = anchor.getBoundingClientRect();
-  panel.style.left = `${Math.max(4, Math.min(box.left, innerWidth - panel.offsetWidth - 4))}px`;
-  panel.style.top = `${box.bottom + 6}px`;
-  document.addEventListener('pointerdown', outside, true);
+  const close = openBelow(anchor, panel);
   input.focus();
   await trying(load);
 }

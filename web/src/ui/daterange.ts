@@ -1,6 +1,7 @@
 /** Asks for a stretch of time, in the browser's time zone, below a button of the bar. */
 import './daterange.css';
 import { el, setText } from './dom';
+import { closeOpen, openBelow } from './popup';
 import { day, timeOfDay, type Window } from '../time/spans';
 import { text } from './strings';
 
@@ -19,22 +20,10 @@ export function fromLocal(from: string, to: string): Window | string {
 
 /** Opens the question, or closes it where it is open; `shown` is what it starts from. */
 export function askForDates(anchor: HTMLElement, shown: Window, then: (window: Window) => void): void {
-  const before = document.querySelector<HTMLElement>('.date-range');
-  if (before !== null) {
-    before.remove();
-    return;
-  }
+  if (closeOpen('.date-range')) return;
   const input = (label: string, us: number): HTMLInputElement => el('input', { type: 'datetime-local', step: 1, 'aria-label': label, value: toLocal(us) });
   const [from, to] = [input(text.from, shown.from), input(text.to, shown.to)];
   const fault = el('p', { class: 'fault', role: 'alert', hidden: true });
-  const close = (): void => {
-    form.remove();
-    document.removeEventListener('pointerdown', outside, true);
-  };
-  const outside = (event: Event): void => {
-    const target = event.target as Node;
-    if (!form.contains(target) && !anchor.contains(target)) close();
-  };
   const form = el(
     'form',
     {
@@ -54,22 +43,12 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
         close();
         then(window);
       },
-      onkeydown: (event) => {
-        if ((event as KeyboardEvent).key !== 'Escape') return;
-        event.stopPropagation();
-        close();
-        anchor.focus();
-      },
     },
     el('label', {}, text.from, from),
     el('label', {}, text.to, to),
     fault,
     el('button', { type: 'submit', class: 'primary' }, text.show),
   );
-  document.body.append(form);
-  const box = anchor.getBoundingClientRect();
-  form.style.left = `${Math.max(4, Math.min(box.left, innerWidth - form.offsetWidth - 4))}px`;
-  form.style.top = `${box.bottom + 6}px`;
-  document.addEventListener('pointerdown', outside, true);
+  const close = openBelow(anchor, form);
   from.focus();
 }

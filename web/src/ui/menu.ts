@@ -1,6 +1,7 @@
 /** A menu below a button: groups of choices, one of each group checked, or things to do. */
 import './menu.css';
 import { el } from './dom';
+import { openBelow } from './popup';
 
 export interface MenuItem {
   readonly label: string;
@@ -16,14 +17,6 @@ export function openMenu(anchor: HTMLElement, name: string, groups: readonly (re
     before.remove();
     if (before.getAttribute('aria-label') === name) return;
   }
-  const close = (): void => {
-    menu.remove();
-    document.removeEventListener('pointerdown', outside, true);
-  };
-  const outside = (event: Event): void => {
-    const target = event.target as Node;
-    if (!menu.contains(target) && !anchor.contains(target)) close();
-  };
   const buttons = groups.map((group) =>
     group.map((item) =>
       el(
@@ -54,20 +47,13 @@ export function openMenu(anchor: HTMLElement, name: string, groups: readonly (re
         const at = all.indexOf(document.activeElement as HTMLButtonElement);
         if (key === 'ArrowDown') all[(at + 1) % all.length]?.focus();
         else if (key === 'ArrowUp') all[(at - 1 + all.length) % all.length]?.focus();
-        else if (key === 'Escape') {
-          close();
-          anchor.focus();
-        } else return;
+        else if (key !== 'Escape') return;
         event.preventDefault();
         event.stopPropagation();
       },
     },
     ...buttons.map((group) => el('div', { role: 'group' }, ...group)),
   );
-  document.body.append(menu);
-  const box = anchor.getBoundingClientRect();
-  menu.style.left = `${Math.max(4, Math.min(box.left, innerWidth - menu.offsetWidth - 4))}px`;
-  menu.style.top = `${box.bottom + 6}px`;
-  document.addEventListener('pointerdown', outside, true);
+  const close = openBelow(anchor, menu);
   (all.find((button) => button.getAttribute('aria-checked') === 'true') ?? all[0])?.focus();
 }
