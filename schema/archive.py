@@ -21,17 +21,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from historian.schema.errors import ArchiveFault, BadInput
 from historian.schema.samples import TAGS_KEY, Int32s, Int64s
 from historian.schema.stored import SCHEMAS, ContentHash, Form, Stored
+
+if TYPE_CHECKING:
+    # brings pandas with it, a quarter of the time in which a server starts: loaded where there is an archive
+    import pyarrow.dataset as ds
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -108,6 +112,8 @@ class Store:
                 f"{uri!r} is no place for an archive: {str(error).partition(chr(10))[0]}; give a directory, or a URI as s3://bucket/plant"
             ) from None
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
+        import pyarrow.dataset as ds
+
         options = ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False)
         self._format = ds.ParquetFileFormat(default_fragment_scan_options=options)
         self._opened: OrderedDict[str, Opened] = OrderedDict()
@@ -307,7 +313,7 @@ class Opened:
         """Rows of these tags in [start, end) (µs) in these row groups, in order. Raises ArchiveFault."""
         if not len(groups):
             return Stored.empty(self.form)
-        tag, ts = ds.field("tag_id"), ds.field("ts")
+        tag, ts = pc.field("tag_id"), pc.field("ts")
         # epochs beyond what a timestamp can be, as a live query has them, are cut
         low, high = (pa.scalar(min(max(t, -(2**62)), 2**62), pa.timestamp("us", tz="UTC")) for t in (start, end))
         wanted = (ts >= low) & (ts < high)

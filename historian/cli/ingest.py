@@ -198,6 +198,9 @@ def _run(
 ) -> None:
     if url is not None and dsn is not None:
         raise typer.BadParameter("--url (a server) and --dsn (a database) exclude each other")
+    from historian.frugal import be_frugal
+
+    be_frugal()
     given = {"url": url, "dsn": dsn, "directory": directory, "status_port": status_port}
     configuration, source = _load(kind, path, given)
     worker_config = configuration.worker
@@ -228,9 +231,6 @@ def _serve(worker: Worker, kind: str, config: WorkerConfig, where: Path, ready_f
     )
     for noisy in ("asyncio", "aiohttp", "asyncpg"):
         logging.getLogger(noisy).setLevel(logging.WARNING if noisy != "asyncpg" else logging.ERROR)
-    from historian.ingest.allocators import use_frugal_allocators
-
-    use_frugal_allocators()
     try:
         import uvloop
     except ImportError:  # not on Windows

@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from historian.embedded import EmbeddedDatabase, default_data_dir
-from historian.ingest.allocators import use_frugal_allocators
+from historian.frugal import be_frugal
 from historian.schema.errors import BadInput
 from historian.schema.migrate import status, upgrade
 from historian.settings import Settings
@@ -135,7 +135,7 @@ def in_loop(main: Callable[[], Coroutine[Any, Any, None]], *, verbose: bool, who
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # it logs a traceback for each connection that it cannot restore; who needs the database says in a line that it is away
     logging.getLogger("asyncpg").setLevel(logging.ERROR)
-    use_frugal_allocators()
+    be_frugal()
     try:
         import uvloop
     except ImportError:  # not on Windows

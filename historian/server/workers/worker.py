@@ -7,13 +7,16 @@ import pickle
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from historian.schema.errors import HistorianError
 from historian.server.process import in_loop
-from historian.server.run import Server, serving
 from historian.server.workers.channel import Channel, Message
 from historian.server.workers.figures import families
 from historian.server.workers.start import Start
+
+if TYPE_CHECKING:
+    from historian.server.run import Server
 
 _ASK_S = 5.0
 
@@ -54,6 +57,9 @@ async def _listen(channel: Channel, metrics: _Metrics, running: list[Server]) ->
 
 
 async def _run(start: Start, end: socket.socket) -> None:
+    # once the process is frugal
+    from historian.server.run import serving
+
     end.setblocking(False)
     channel = await Channel.over(end)
     stop = asyncio.Event()
