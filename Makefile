@@ -13,7 +13,6 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # of the tests that run side by side, how many do
 JOBS ?= 2
-ALONE := tests/proofs tests/stream tests/web
 INSTALLED := $(VENV)/.historian-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # pip, mypy and the web build run one after another: two cores, and output that can be read
@@ -58,10 +57,10 @@ unit: install ## pytest; PYTEST_ARGS='tests/embedded -x', HISTORIAN_TEST_DSN=…
 	scripts/broker
 	$(BIN)/python scripts/timescale.py
 ifeq ($(strip $(PYTEST_ARGS)),)
-	# what waits most of the time side by side; what measures rates, memory or pictures then has the machine to itself
+	# what measures rates or memory has the machine to itself afterwards
 	failed=0; \
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=30 $(ALONE:%=--ignore=%) || failed=$$?; \
-	$(BIN)/pytest --durations=30 $(ALONE) || failed=$$?; \
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=30 -m 'not alone' || failed=$$?; \
+	$(BIN)/pytest --durations=30 -m alone || failed=$$?; \
 	exit $$failed
 else
 	$(BIN)/pytest $(PYTEST_ARGS)

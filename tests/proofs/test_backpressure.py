@@ -24,7 +24,7 @@ SETTLE_S = 15.0
 GROWTH = 24 << 20
 SWING = 96 << 20
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(PAUSE_S + 600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(PAUSE_S + 600)]
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ async def crowd(session: aiohttp.ClientSession, server: Server, first: int, coun
     gc.collect()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_clients_that_come_and_go_leave_nothing(server: Server) -> None:
     process = psutil.Process()

@@ -183,6 +183,7 @@ async def test_what_a_dead_writer_committed_reaches_the_viewers(database: str, m
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(int(SECONDS * 2 + 180))
 @pytest.mark.parametrize("how", ["workers", "delayed", "killed"])
 async def test_every_viewer_ends_with_what_the_database_holds(how: str, database: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

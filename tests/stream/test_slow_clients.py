@@ -60,6 +60,7 @@ async def read_range(http: aiohttp.ClientSession, url: str, **parameters: str) -
     return Samples.from_record_batch(batches[0]) if batches else Samples.empty()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_a_client_that_stops_reading_has_in_the_end_what_the_database_holds(serve: Serve) -> None:
     server = serve(env={"HISTORIAN_STREAM_QUEUE": str(_MB), "HISTORIAN_RETAIN": str(_MB)})
