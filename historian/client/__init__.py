@@ -9,7 +9,8 @@ from historian.client.address import default_url
 from historian.client.asynchronous import AsyncClient
 from historian.client.commands import Command
 from historian.client.results import Receipt, TagList
-from historian.client.stream import Acknowledged, Added, Batch, Changed, Event, Gap, Grown, Live, Lost, Opened, Reached, Refused, Stream
+from historian.client.stream import Stream
+from historian.client.stream_events import Acknowledged, Added, Batch, Changed, Event, Gap, Grown, Live, Lost, Opened, Reached, Refused
 from historian.client.synchronous import Client, ClientStream
 from historian.client.times import Time
 from historian.schema.catalogue import Tag, TagDefinition

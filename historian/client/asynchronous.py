@@ -24,7 +24,8 @@ from historian.client.http import Http
 from historian.client.ingest import Ingest
 from historian.client.ranges import RangeOptions, Tags, names_of, range_parameters
 from historian.client.results import ArrowDecoder, Labels, Receipt, TagList, tag_of
-from historian.client.stream import Gap, Stream, Subscription
+from historian.client.stream import Stream, Subscription
+from historian.client.stream_events import Gap
 from historian.client.times import Time, as_wire
 from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition

@@ -5,8 +5,7 @@ connections too: the stream resumes behind the last batch that was taken. Where 
 the middle of the history, the history is sent anew, and a `Gap` says so: samples with the same tag and ts come again then, and the last one counts.
 Where samples were left out, a `Gap` says which. Tags may be added and taken away meanwhile.
 
-Memory is bounded: the server sends a frame for each credit, and at most WINDOW frames wait here. A task reads the connection all the while, so that pings are
-answered however slowly the batches are taken.
+A task reads the connection all the while (stream_link.py), so that pings are answered however slowly the batches are taken, and writes (stream_writes.py) at once.
 """
 
 from __future__ import annotations
@@ -18,18 +17,20 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import time_ns
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-import aiohttp
-import orjson
 import pyarrow as pa
 
+from historian.client.commands import Command
 from historian.client.http import FIRST_PAUSE_S, LONGEST_PAUSE_S, Http
 from historian.client.problems import error_of
 from historian.client.results import Labels, TagList, tag_of
-from historian.client.times import EPOCH
+from historian.client.stream_events import Acknowledged, Added, Batch, Changed, Event, Gap, Grown, Live, Lost, Opened, Reached, Refused
+from historian.client.stream_link import SUBSCRIPTION, WINDOW, Link
+from historian.client.stream_writes import StreamWrites
+from historian.client.times import now, of_us
 from historian.query.times import parse_time
 from historian.schema.catalogue import Tag
 from historian.schema.errors import BadInput, Busy, HistorianError, Unavailable
@@ -37,104 +38,10 @@ from historian.stream.frames import FrameReader
 
 log = logging.getLogger(__name__)
 
-#: frames that may wait here: 23 MB where all of them are full
-WINDOW = 16
 #: a history that breaks off so often without coming to its end is given up
 MAX_RESTARTS = 5
 #: gaps that are remembered
 MAX_GAPS = 1000
-_ID = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The subscription is open, for the first time or again. `resumed`: it goes on where it stopped; None where nothing was to be resumed."""
-
-    tags: tuple[Tag, ...]
-    resumed: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples, in the columns of a range; `backfill` tells history from live tail. `cursor`: where to go on behind it, 0 as long as that cannot be said."""
-
-    samples: pa.RecordBatch
-    cursor: int
-    backfill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """The seam has passed: all before was history."""
-
-    cursor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """About samples with timestamps in [start, end), UTC.
-
-    `reason`: `slow-client`, they were left out because they were not taken fast enough, and a range query brings them; `cursor-expired` or
-    `restarted`, the connection broke and the history that follows brings them, some perhaps for the second time. A stream without history has none to
-    follow: there too a range query brings them.
-    """
-
-    start: datetime
-    end: datetime
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The connection broke; it is being opened again."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """Of a durable stream: all that came before is whole up to this position, which can be acknowledged. What came behind it when the connection breaks comes again."""
-
-    position: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """Of a durable stream: the server has stored that all up to this position is with the client."""
-
-    position: str
-
-
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """Of a durable stream: its wildcards match more tags by now. `tags` are all of them."""
-
-    tags: tuple[Tag, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Tags that a wildcard matches have been made: their samples follow, from the first on."""
-
-    tags: tuple[Tag, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A change has begun: the history of the tags added follows, `Live` behind it; of those removed nothing comes any more."""
-
-    added: tuple[Tag, ...]
-    removed: tuple[Tag, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A change that the server does not make: the stream goes on as before."""
-
-    error: HistorianError
-
-
-Event: TypeAlias = Opened | Batch | Live | Gap | Lost | Added | Changed | Refused | Reached | Acknowledged | Grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,78 +60,6 @@ class Subscription:
     #: name of a durable cursor, and the position behind which to go on if it is not the one that was acknowledged last
     durable: str | None = None
     position: str | None = None
-
-
-class _Link:
-    """One connection: a task reads it into a queue, which ends with the reason for the end."""
-
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        self._ws = ws
-        self._queue: deque[bytes | dict[str, Any]] = deque()
-        self._arrived = asyncio.Event()
-        self._ended: str | None = None
-        self.heard = _now()
-        self._ungranted = 0
-        self._task = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        reason = "closed by the server"
-        try:
-            while True:
-                message = await self._ws.receive()
-                self.heard = _now()
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    self._put(message.data)
-                elif message.type == aiohttp.WSMsgType.TEXT:
-                    document = orjson.loads(message.data)
-                    if document.get("type") != "heartbeat":
-                        self._put(document)
-                else:
-                    if isinstance(message.data, Exception):
-                        reason = str(message.data) or type(message.data).__name__
-                    elif message.extra:
-                        reason = f"closed by the server: {message.extra}"
-                    return
-        except (aiohttp.ClientError, ConnectionError, OSError, orjson.JSONDecodeError) as error:
-            reason = str(error) or type(error).__name__
-        finally:
-            self._ended = reason
-            self._arrived.set()
-
-    def _put(self, item: bytes | dict[str, Any]) -> None:
-        self._queue.append(item)
-        self._arrived.set()
-
-    async def take(self) -> bytes | dict[str, Any] | None:
-        """The next message or frame; None at the end. May be cancelled without a loss."""
-        while not self._queue:
-            if self._ended is not None:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._queue.popleft()
-
-    @property
-    def reason(self) -> str:
-        return self._ended or ""
-
-    async def send(self, message: dict[str, Any]) -> None:
-        # one that is lost is found out by reading
-        with suppress(ConnectionError, aiohttp.ClientError):
-            await self._ws.send_str(orjson.dumps(message).decode())
-
-    async def taken(self) -> None:
-        """A frame has been taken: let the server send more, half a window at a time."""
-        self._ungranted += 1
-        if self._ungranted >= WINDOW // 2 and self._ended is None:
-            granted, self._ungranted = self._ungranted, 0
-            await self.send({"type": "credit", "id": _ID, "n": granted})
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        with suppress(ConnectionError, aiohttp.ClientError, TimeoutError):
-            await self._ws.close()
 
 
 class Stream:
@@ -250,7 +85,7 @@ class Stream:
         self._subscription = subscription
         self._reconnect = reconnect
         self._on_gap = on_gap
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._reader = FrameReader()
         self._labels: Labels | None = None
         self._opened = False
@@ -268,7 +103,7 @@ class Stream:
         #: between `changed` and `live`
         self._changing = False
         #: when the last connection was last heard of
-        self._gone_since = _now()
+        self._gone_since = now()
         self._pending: deque[Event] = deque()
         self.tags = TagList()
         self.live = False
@@ -276,6 +111,7 @@ class Stream:
         self.position = subscription.position
         self._unacknowledged: str | None = None
         self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
+        self._writes = StreamWrites()
         self.reconnects = 0
 
     async def __aenter__(self) -> Self:
@@ -308,7 +144,17 @@ class Stream:
         names = self._changes[-1] if self._changes else self._names
         self._changes.append(list(dict.fromkeys([*(name for name in names if name not in remove), *add])))
         if self._link is not None and self._asked:
-            await self._link.send({"type": "change", "id": _ID, "add": add, "remove": remove})
+            await self._link.send({"type": "change", "id": SUBSCRIPTION, "add": add, "remove": remove})
+
+    async def write(
+        self, tag: str, value: bool | int | float | str, *, key: str | None = None, timeout: float = 10.0, wait: float = 0.0
+    ) -> Command:
+        """Write a value to a tag that is writable, over the stream's own connection; it is committed when this returns. As `AsyncClient.command` in all else.
+
+        Called from another task than the one that iterates, or between two of its steps: answers are read meanwhile. A connection that breaks before the answer is opened
+        again by who iterates; the write is then sent again, and done once.
+        """
+        return await self._writes.perform(tag, value, key=key, timeout_s=timeout, wait_s=wait)
 
     async def aclose(self) -> None:
         """End the stream."""
@@ -338,7 +184,7 @@ class Stream:
         """Of a durable stream: say that all up to this position is safe, so that no later stream brings it again. `Acknowledged` tells when that is stored."""
         self._unacknowledged = position
         if self._link is not None and self._opened and not self._resuming:
-            await self._link.send({"type": "acknowledge", "id": _ID, "position": position})
+            await self._link.send({"type": "acknowledge", "id": SUBSCRIPTION, "position": position})
 
     # -- one connection after the other
 
@@ -381,7 +227,7 @@ class Stream:
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_S)
         self._asked = False
-        self._link = _Link(ws)
+        self._link = Link(ws, self._writes.answer)
         if not self.cursor and self._changes:
             self._names = self._changes.pop()
             self._changes.clear()
@@ -389,7 +235,7 @@ class Stream:
         asked = self._subscription
         message = {
             "type": "subscribe",
-            "id": _ID,
+            "id": SUBSCRIPTION,
             "tags": self._names,
             "expressions": list(asked.expressions) or None,
             "from": self._start,
@@ -407,8 +253,9 @@ class Stream:
             del message["mode"], message["points"], message["cursor"]
         self._resuming = self._opened
         await self._link.send({name: value for name, value in message.items() if value is not None})
-        await self._link.send({"type": "credit", "id": _ID, "n": WINDOW})
+        await self._link.send({"type": "credit", "id": SUBSCRIPTION, "n": WINDOW})
         await self._change_again()
+        await self._writes.connected(self._link)
 
     async def _change_again(self) -> None:
         """Ask for what the last connection did not live to see: as one change."""
@@ -420,10 +267,14 @@ class Stream:
         add = [name for name in names if name not in self._names]
         remove = [name for name in self._names if name not in names]
         assert self._link is not None
-        await self._link.send({"type": "change", "id": _ID, "add": add, "remove": remove})
+        await self._link.send({"type": "change", "id": SUBSCRIPTION, "add": add, "remove": remove})
 
     async def _drop_link(self) -> None:
         link, self._link = self._link, None
+        if self._over:
+            self._writes.end()
+        else:
+            self._writes.disconnected()
         if link is not None:
             await link.close()
 
@@ -436,6 +287,7 @@ class Stream:
             self._restarts += 1
         if not self._opened or not self._reconnect or self._restarts > MAX_RESTARTS:
             self._over = True
+            self._writes.end()
             raise error
         log.info("stream from %s: %s; reconnecting", self._http.address.url, reason)
         self.live = False
@@ -501,7 +353,7 @@ class Stream:
                 # without history, what was missed begins where we last heard of the server
                 start = min(start, self._gone_since)
             return self._gap(Gap(start, end, str(message["reason"])))
-        if kind == "error" and message.get("id") in (None, _ID):
+        if kind == "error" and message.get("id") in (None, SUBSCRIPTION):
             error = error_of({**message, "type": message.get("problem")}, status=int(message.get("status") or 500))
             if message.get("request") == "change":
                 return self._refused(error)
@@ -528,12 +380,12 @@ class Stream:
                 with suppress(HistorianError):
                     self._start = parse_time(self._start, time_ns() // 1000)
         elif again and resumed is None:
-            since = self._gone_since if self._start is None else _of_us(self._start)
-            self._pending.append(self._gap(Gap(since, _now(), "restarted")))
+            since = self._gone_since if self._start is None else of_us(self._start)
+            self._pending.append(self._gap(Gap(since, now(), "restarted")))
         if again and resumed and self._changing:
             # the history of the tags that were being added comes anew
-            since = self._gone_since if self._start is None else _of_us(self._start)
-            self._pending.append(self._gap(Gap(since, _now(), "restarted")))
+            since = self._gone_since if self._start is None else of_us(self._start)
+            self._pending.append(self._gap(Gap(since, now(), "restarted")))
         self._changing = False
         if resumed is False:
             self.cursor = 0
@@ -580,20 +432,9 @@ class _Events:
         return event
 
 
-def _now() -> datetime:
-    return _of_us(time_ns() // 1000)
-
-
-def _of_us(us: int | str) -> datetime:
-    try:
-        return EPOCH + timedelta(microseconds=int(us))
-    except (OverflowError, ValueError):
-        return EPOCH
-
-
 def _moment(time: int | str) -> datetime:
     if isinstance(time, int):
-        return _of_us(time)
+        return of_us(time)
     try:
         return datetime.fromisoformat(time)
     except ValueError:

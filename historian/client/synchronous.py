@@ -20,7 +20,8 @@ from historian.client.columns import Data
 from historian.client.commands import Command
 from historian.client.ranges import RangeOptions, Tags
 from historian.client.results import Receipt, TagList
-from historian.client.stream import Event, Gap, Stream
+from historian.client.stream import Stream
+from historian.client.stream_events import Event, Gap
 from historian.client.times import Time
 from historian.query.range_query import StreamMode, StreamOrder
 from historian.schema.catalogue import Tag, TagDefinition
@@ -283,6 +284,12 @@ class ClientStream:
     def change(self, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
         """Ask for these paths and wildcards too, and for those no more. See `Stream.change`."""
         self._background.run(self._stream.change(add, remove))
+
+    def write(
+        self, tag: str, value: bool | int | float | str, *, key: str | None = None, timeout: float = 10.0, wait: float = 0.0
+    ) -> Command:
+        """Write a value to a tag that is writable, over the stream's own connection. See `Stream.write`."""
+        return self._background.run(self._stream.write(tag, value, key=key, timeout=timeout, wait=wait))
 
     def __enter__(self) -> Self:
         self._background.run(self._stream.__aenter__())

@@ -5,7 +5,8 @@ A time without a zone is refused: whether it means UTC or the plant's local time
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import time_ns
 from typing import Any, TypeAlias
 
 from historian.schema.errors import BadInput
@@ -26,6 +27,18 @@ def as_us(time: Any) -> int:
     if isinstance(time, bool) or not hasattr(time, "__index__"):
         raise BadInput(f"a time is an aware datetime, integer microseconds since 1970 UTC, or text, not {type(time).__name__}")
     return int(time.__index__())
+
+
+def of_us(us: int | str) -> datetime:
+    """Microseconds since 1970 UTC as a datetime; 1970 for what no datetime can be."""
+    try:
+        return EPOCH + timedelta(microseconds=int(us))
+    except (OverflowError, ValueError):
+        return EPOCH
+
+
+def now() -> datetime:
+    return of_us(time_ns() // 1000)
 
 
 def as_wire(time: Time) -> int | str:

@@ -81,6 +81,62 @@ async def test_an_answer_that_is_lost_does_not_make_a_second_command(commanding:
             await client.command("plant/valve", 20, timeout=1)
 
 
+async def test_writes_go_over_the_connection_on_which_one_watches(commanding: Server, pool: Pool) -> None:
+    async with (
+        AsyncClient(commanding.url, token=OPERATOR) as client,
+        client.stream("site/line1/#") as stream,
+        asyncio.timeout(30),
+    ):
+        done = await asyncio.gather(*(stream.write("site/line1/setpoint", n, key=f"s{n}") for n in range(50)))
+        assert [(one.value, one.done, one.replayed, one.commander) for one in done] == [(n, True, False, "operator") for n in range(50)]
+        assert (await stream.write("site/line1/setpoint", 3, key="s3")).replayed
+        for tag, value, error in (("site/line1/setpoint", 101, BadInput), ("site/line1/measured", 1, Forbidden), ("none", 1, UnknownTag)):
+            with pytest.raises(error):
+                await stream.write(tag, value)
+        # nobody takes it to the plant
+        assert (await stream.write("plant/valve", 5, timeout=5)).outcome == "accepted"
+        assert (await stream.write("plant/valve", 6, timeout=0.7, wait=20)).outcome == "expired"
+        seen: list[float] = []
+        while len(seen) < 50:
+            seen += (await anext(stream)).column("value").to_pylist()
+        assert seen == list(range(50))
+    with pytest.raises(Unavailable, match="over"):
+        await stream.write("site/line1/setpoint", 1)
+    assert await pool.fetchval("SELECT count(*) FROM historian.command WHERE outcome = 'written'") == 50
+
+    def synchronous() -> None:
+        with Client(commanding.url, token=OPERATOR) as client, client.stream("site/line1/#") as stream:
+            assert stream.write("site/line1/setpoint", 7).previous == 49
+
+    await asyncio.to_thread(synchronous)
+
+
+async def test_a_write_whose_connection_breaks_before_the_answer_is_done_once(commanding: Server, pool: Pool) -> None:
+    async with Proxy(commanding.url) as proxy, AsyncClient(proxy.url, token=OPERATOR) as client:
+        async with client.stream("site/line1/setpoint") as stream, asyncio.timeout(30):
+            while not stream.live:
+                await stream.next_event()
+            proxy.swallow_answers(1)
+            writing = asyncio.create_task(stream.write("site/line1/setpoint", 20))
+            values: list[float] = []
+            async for batch in stream:
+                values += batch.column("value").to_pylist()
+                if stream.reconnects and values:
+                    break
+            done = await writing
+            assert (done.value, done.done) == (20, True)
+            await proxy.away()
+            # there is nobody, for good
+            with pytest.raises(Unavailable, match="the same key tells"):
+                await stream.write("site/line1/setpoint", 21, timeout=0.5)
+            ended = asyncio.create_task(stream.write("site/line1/setpoint", 22, timeout=20))
+            # it has begun
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="the stream ended"):
+            await ended
+    assert await pool.fetchval("SELECT count(*) FROM historian.command") == 1
+
+
 async def test_the_command_line(commanding: Server, tmp_path: Path) -> None:
     env = {"HISTORIAN_URL": commanding.url, "HISTORIAN_TOKEN": OPERATOR}
 
