@@ -112,6 +112,9 @@ class _Viewer(asyncio.Protocol):
                     self._took(len(rows), len(body), max(parse_time(row["ts"].replace("+00:00", "Z"), 0) for row in rows), now)
             else:
                 self._control(json.loads(body))
+        elif kind == 9:
+            # a ping: who does not answer is let go
+            self._transport.write(bytes((0x8A, 0x80 | len(body))) + bytes(4) + body)
 
     def _took(self, rows: int, size: int, newest: int, now: float) -> None:
         self._seen.samples += rows
