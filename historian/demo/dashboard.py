@@ -78,7 +78,7 @@ def dashboard() -> dict[str, Any]:
             rules=[
                 {"tags": f"{SITE}/+/+/+/state", "states": ["fault"]},
                 {"tags": f"{SITE}/brewing/+/reactor1/high_temperature_alarm", "states": ["true"]},
-                {"tags": f"{SITE}/utilities/steam/pressure", "below": 5.6, "severity": "warning"},
+                {"tags": f"{SITE}/utilities/+/+"},
                 {"tags": f"{SITE}/brewing/#", "bad": True, "severity": "warning"},
             ],
         ),
