@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from historian.query.range_query import Bounds, Mode
 from historian.schema.catalogue import Kind, Tag
+from historian.schema.limits import Limits
 
 #: modes whose rows are of a state each, named by their text
 WITH_STATES: frozenset[Mode] = frozenset({"duration", "transitions"})
@@ -18,7 +19,7 @@ _AMOUNTS: frozenset[Mode] = frozenset({"sum", "range", "delta", "total", "stddev
 
 
 def described(tags: Sequence[Tag], mode: Mode, bounds: Bounds = "inside") -> tuple[Tag, ...]:
-    """The tags with the kind, the unit and the range of what `mode` gives of them.
+    """The tags with the kind, the unit, the range and the limits of what `mode` gives of them.
 
     Averages are floats, whatever was measured, and so is what lies on the line between two integers; counts are of kind int and have no
     unit; an integral is in unit·s, a duration in s, `percent_good` in %.
@@ -50,5 +51,5 @@ def _described(tag: Tag, mode: Mode) -> Tag:
 
 
 def _number(tag: Tag, kind: Kind, unit: str | None, *, ranged: bool = False) -> Tag:
-    low, high = (tag.low, tag.high) if ranged else (None, None)
-    return replace(tag, kind=kind, unit=unit, low=low, high=high, step=False, states=None)
+    described = replace(tag, kind=kind, unit=unit, step=False, states=None)
+    return described if ranged else replace(described, low=None, high=None, **Limits()._asdict())

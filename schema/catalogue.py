@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from historian.schema.connection import Connection, Pool, translated
 from historian.schema.errors import BadInput, Conflict, UnknownTag
+from historian.schema.limits import LIMITED, LIMITS, Limits
 from historian.schema.paths import check_path, is_wildcard, wildcard_regex
 from historian.schema.visibility import VisibilitySnapshot
 
@@ -37,8 +38,9 @@ MAX_WILDCARDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One row of the catalogue. `low` and `high` are the range in `unit`; `states` maps the codes of a digital tag, as decimal text, to names. `writable`: commands
-    may write it (docs/commands.md), and `write_to` is where they go."""
+    """One row of the catalogue. `low` and `high` are the range in `unit`, and the limits, in it too, where
+    a value becomes a warning or, at the outer two, an alarm; `states` maps the codes of a digital tag, as decimal text, to names. `writable`: commands may write it
+    (docs/commands.md), and `write_to` is where they go."""
 
     tag_id: int
     path: str
@@ -51,6 +53,10 @@ class Tag:
     states: Mapping[str, str] | None = None
     writable: bool = False
     write_to: WriteTo = "historian"
+    low_low_limit: float | None = None
+    low_limit: float | None = None
+    high_limit: float | None = None
+    high_high_limit: float | None = None
 
     def row(self) -> dict[str, Any]:
         """As in `GET /v1/tags`."""
@@ -62,11 +68,16 @@ class Tag:
             "description": self.description,
             "low": self.low,
             "high": self.high,
+            **self.limits._asdict(),
             "step": self.step,
             "states": dict(self.states) if self.states is not None else None,
             "writable": self.writable,
             "write_to": self.write_to,
         }
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.low_low_limit, self.low_limit, self.high_limit, self.high_high_limit)
 
     def state_code(self, name: str) -> int | None:
         """The code of a state by its name, or None."""
@@ -87,10 +98,18 @@ class TagDefinition(BaseModel):
     description: Annotated[str, StringConstraints(max_length=MAX_DESCRIPTION)] | None = None
     low: float | None = None
     high: float | None = None
+    low_low_limit: float | None = None
+    low_limit: float | None = None
+    high_limit: float | None = None
+    high_high_limit: float | None = None
     step: bool | None = None
     states: Annotated[dict[str, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=MAX_STATES)] | None = None
     writable: bool | None = None
     write_to: WriteTo | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.low_low_limit, self.low_limit, self.high_limit, self.high_high_limit)
 
     @field_validator("path")
     @classmethod
@@ -107,7 +126,7 @@ class TagDefinition(BaseModel):
             raise ValueError("has a NUL character, which the database cannot keep")
         return text
 
-    @field_validator("low", "high")
+    @field_validator("low", "high", *LIMITS)
     @classmethod
     def _finite(cls, number: float | None) -> float | None:
         if number is not None and not math.isfinite(number):
@@ -134,10 +153,14 @@ class TagDefinition(BaseModel):
             raise ValueError(f"low {self.low} is above high {self.high}")
         if self.states is not None and self.kind not in (None, "digital"):
             raise ValueError(f"only a digital tag has states, not one of kind {self.kind}")
+        if fault := self.limits.fault():
+            raise ValueError(fault)
+        if self.kind is not None and self.kind not in LIMITED and self.limits != Limits():
+            raise ValueError(f"only a float or int tag has limits, not one of kind {self.kind}")
         return self
 
 
-_COLUMNS = "tag_id, path, kind, unit, description, low, high, step, states::text AS states, writable, write_to"
+_COLUMNS = "tag_id, path, kind, unit, description, low, high, step, states::text AS states, writable, write_to, " + ", ".join(LIMITS)
 
 
 def _tag(row: asyncpg.Record) -> Tag:
@@ -154,6 +177,7 @@ def _tag(row: asyncpg.Record) -> Tag:
         states,
         row["writable"],
         row["write_to"],
+        *(row[name] for name in LIMITS),
     )
 
 
@@ -260,7 +284,8 @@ class Catalogue:
     async def define(self, definitions: Sequence[TagDefinition]) -> list[Tag]:
         """Make tags or change them, all or none; the last definition of a path wins. Returns them as they stand, in the order given.
 
-        Raises Conflict if a tag that has samples would change its kind, BadInput for states on a tag that is not digital, Unavailable.
+        Raises Conflict if a tag that has samples would change its kind, BadInput for states or limits on a tag of another kind, or that do not rise with
+        those that stand, Unavailable.
         """
         wanted = {definition.path: definition for definition in definitions}
         paths = sorted(wanted)
@@ -299,11 +324,12 @@ class Catalogue:
         description = definition.description if "description" in given else tag.description
         writable = tag.writable if definition.writable is None else definition.writable
         write_to = definition.write_to or tag.write_to
-        if Tag(tag.tag_id, tag.path, kind, unit, description, low, high, step, states, writable, write_to) == tag:
+        limits = _changed_limits(tag, definition, kind)
+        if Tag(tag.tag_id, tag.path, kind, unit, description, low, high, step, states, writable, write_to, *limits) == tag:
             return
         await conn.execute(
             "UPDATE historian.tag SET kind = $2, unit = $3, description = $4, low = $5, high = $6, step = $7, states = $8::text::jsonb,"
-            " writable = $9, write_to = $10 WHERE tag_id = $1",
+            " writable = $9, write_to = $10, low_low_limit = $11, low_limit = $12, high_limit = $13, high_high_limit = $14 WHERE tag_id = $1",
             tag.tag_id,
             kind,
             unit,
@@ -314,4 +340,16 @@ class Catalogue:
             json.dumps(states, ensure_ascii=False) if states is not None else None,
             writable,
             write_to,
+            *limits,
         )
+
+
+def _changed_limits(tag: Tag, definition: TagDefinition, kind: Kind) -> Limits:
+    if kind not in LIMITED:
+        if definition.limits != Limits():
+            raise BadInput(f"tag {tag.path!r} is of kind {kind}; only a float or int tag has limits")
+        return Limits()
+    limits = tag.limits._replace(**{name: getattr(definition, name) for name in LIMITS if name in definition.model_fields_set})
+    if fault := limits.fault():
+        raise BadInput(f"tag {tag.path!r}: {fault}")
+    return limits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from historian.cli.options import Token, Url
+from historian.schema.limits import LIMITS
 
 if TYPE_CHECKING:
     from historian.client import Client
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the tags, define them and change what is said of them.", no_args_is_help=True)
 
-_FIELDS = ("path", "kind", "unit", "description", "low", "high", "step", "states", "writable", "write_to")
+_FIELDS = ("path", "kind", "unit", "description", "low", "high", *LIMITS, "step", "states", "writable", "write_to")
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A tag path.", show_default=False)]
 
@@ -67,6 +68,7 @@ def show(path: Path_, as_json: Json = False, url: Url = None, token: Token = Non
         "unit": tag.unit,
         "description": tag.description,
         "range": _range(tag),
+        "limits": _limits(tag),
         "step": "holds until the next sample" if tag.step else None,
         "writable": f"yes, commands go to {'the plant' if tag.write_to == 'plant' else 'the historian'}" if tag.writable else None,
         "states": ", ".join(f"{code} {name}" for code, name in (tag.states or {}).items()),
@@ -79,7 +81,8 @@ def show(path: Path_, as_json: Json = False, url: Url = None, token: Token = Non
 
 @app.command(
     "set",
-    epilog="Example: historian tags set site/line1/pump/state --kind digital --states 0=stopped,1=running",
+    epilog="Examples: historian tags set site/line1/pump/state --kind digital --states 0=stopped,1=running   ·   "
+    "historian tags set site/line1/tank/level --unit % --low 0 --high 100 --low-limit 15 --high-limit 85 --high-high-limit 95",
 )
 def set_(
     path: Path_,
@@ -88,6 +91,11 @@ def set_(
     description: Annotated[str | None, typer.Option(help="What is measured there; an empty text takes it away.")] = None,
     low: Annotated[float | None, typer.Option(help="Low end of the range.")] = None,
     high: Annotated[float | None, typer.Option(help="High end of the range.")] = None,
+    low_low_limit: Annotated[float | None, typer.Option(help="Below it a value is an alarm.")] = None,
+    low_limit: Annotated[float | None, typer.Option(help="Below it a value is a warning.")] = None,
+    high_limit: Annotated[float | None, typer.Option(help="Above it a value is a warning.")] = None,
+    high_high_limit: Annotated[float | None, typer.Option(help="Above it a value is an alarm.")] = None,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="Take away the limits that are not given here.")] = False,
     step: Annotated[bool | None, typer.Option("--step/--no-step", help="A value holds until the next sample.")] = None,
     states: Annotated[str | None, typer.Option(metavar="CODE=NAME,…", help="Names of a digital tag's codes.")] = None,
     writable: Annotated[
@@ -107,12 +115,14 @@ def set_(
     definition |= {name: value or None for name, value in (("unit", unit), ("description", description)) if value is not None}
     if states is not None:
         definition["states"] = _states(states)
+    limits = dict(zip(LIMITS, (low_low_limit, low_limit, high_limit, high_high_limit), strict=True))
+    definition |= {name: limit for name, limit in limits.items() if limit is not None or no_limits}
     with _client(url, token) as client:
         tag = client.define(definition)[0]
     if as_json:
         _print_json(tag.row())
     else:
-        typer.echo(f"{tag.path}: {tag.kind}, {tag.unit or 'no unit'}, range {_range(tag) or 'not given'}")
+        typer.echo(f"{tag.path}: {tag.kind}, {tag.unit or 'no unit'}, range {_range(tag) or 'not given'}, limits {_limits(tag) or 'none'}")
 
 
 @app.command("export", epilog="Example: historian tags export 'acme/#' > tags.json")
@@ -135,8 +145,8 @@ def import_(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Define tags from a file. CSV has the columns path, kind, unit, description, low, high, step, states, writable, write_to, or some; an empty
-    field leaves what stands."""
+    """Define tags from a file. CSV has the columns path, kind, unit, description, low, high, low_low_limit, low_limit, high_limit, high_high_limit,
+    step, states, writable, write_to, or some; an empty field leaves what stands."""
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     definitions = _from_csv(text) if file.suffix.lower() == ".csv" else _from_json(text)
     with _client(url, token) as client:
@@ -165,6 +175,12 @@ def _range(tag: Tag) -> str:
         return ""
     low, high = ("…" if end is None else f"{end:g}" for end in (tag.low, tag.high))
     return f"{low} to {high}"
+
+
+def _limits(tag: Tag) -> str:
+    return ", ".join(
+        f"{name.removesuffix('_limit').replace('_', ' ')} {limit:g}" for name, limit in tag.limits._asdict().items() if limit is not None
+    )
 
 
 def _states(text: str) -> dict[str, str] | None:
@@ -218,7 +234,7 @@ def _truth(text: str) -> bool:
     return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.strip().lower()]
 
 
-_FROM_TEXT: dict[str, Any] = {"low": float, "high": float, "step": _truth, "states": _states, "writable": _truth}
+_FROM_TEXT: dict[str, Any] = {**dict.fromkeys(("low", "high", *LIMITS), float), "step": _truth, "states": _states, "writable": _truth}
 
 
 def _print_json(document: Any) -> None:

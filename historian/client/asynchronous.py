@@ -212,8 +212,8 @@ class AsyncClient:
         return TagList(tag_of(row) for row in answer["tags"])
 
     async def define(self, tags: Iterable[TagDefinition | Tag | Mapping[str, Any]] | TagDefinition | Tag | Mapping[str, Any]) -> TagList:
-        """Make tags or change them: `path`, and perhaps `kind`, `unit`, `description`, `low`, `high`, `step`, `states`, `writable`, `write_to`.
-        What a dict leaves out stays as it is.
+        """Make tags or change them: `path`, and perhaps `kind`, `unit`, `description`, `low`, `high`, `low_low_limit`, `low_limit`,
+        `high_limit`, `high_high_limit`, `step`, `states`, `writable`, `write_to`. What a dict leaves out stays as it is.
 
         Up to 5000 at once are defined all or none. Raises Conflict for another kind on a tag that has samples.
         """

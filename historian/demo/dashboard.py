@@ -32,7 +32,6 @@ def dashboard() -> dict[str, Any]:
                 title="Speed",
                 tag=f"{filler}/speed",
                 decimals=0,
-                limits={"low": 60, "low_low": 20},
                 stale_after="30s",
             ),
             _tile(
@@ -64,7 +63,7 @@ def dashboard() -> dict[str, Any]:
             tags=[f"{SITE}/brewing/{line}/reactor1/temperature" for line in LINES],
             span="30m",
         ),
-        _tile("sparkline", 6, y + 1, 2, 2, title="Steam", tag=f"{SITE}/utilities/steam/pressure", span="15m", limits={"low": 5.6}),
+        _tile("sparkline", 6, y + 1, 2, 2, title="Steam", tag=f"{SITE}/utilities/steam/pressure", span="15m"),
         _tile(
             "sparkline", 6, y + 3, 2, 2, title="Cooling water", tag=f"{SITE}/utilities/cooling_water/temperature", span="15m", decimals=1
         ),
@@ -79,7 +78,7 @@ def dashboard() -> dict[str, Any]:
             rules=[
                 {"tags": f"{SITE}/+/+/+/state", "states": ["fault"]},
                 {"tags": f"{SITE}/brewing/+/reactor1/high_temperature_alarm", "states": ["true"]},
-                {"tags": f"{SITE}/utilities/steam/pressure", "below": 5.6, "severity": "warning"},
+                {"tags": f"{SITE}/utilities/+/+"},
                 {"tags": f"{SITE}/brewing/#", "bad": True, "severity": "warning"},
             ],
         ),

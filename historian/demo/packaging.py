@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from historian.demo.noise import Noise
 from historian.demo.points import SITE, Point
+from historian.schema.limits import Limits
 
 FILLER_STATES = {"0": "stopped", "1": "running", "2": "waiting", "3": "fault", "4": "cleaning"}
 STOPPED, RUNNING, WAITING, FAULT, CLEANING = range(5)
@@ -25,7 +26,7 @@ def filler_points(line: str) -> list[Point]:
     at = f"{SITE}/packaging/{line}/filler"
     return [
         Point(f"{at}/state", "digital", None, "State of the filler", states=FILLER_STATES, on_change=True),
-        Point(f"{at}/speed", "float", "1/min", "Bottles a minute", 0, 150, 1),
+        Point(f"{at}/speed", "float", "1/min", "Bottles a minute", 0, 150, 1, limits=Limits(20, 60)),
         Point(f"{at}/ideal_cycle_time", "float", "s", "Time a bottle takes at the filler's rated speed", 0, 10, 3, on_change=True),
         Point(f"{at}/total", "int", None, "Bottles filled", 0),
         Point(f"{at}/good", "int", None, "Bottles filled that passed inspection", 0),

@@ -24,6 +24,7 @@ from historian.demo.noise import Noise
 from historian.demo.packaging import Filler, filler_points
 from historian.demo.points import LINES, SITE, Point
 from historian.schema.catalogue import TagDefinition
+from historian.schema.limits import Limits
 from historian.schema.samples import GOOD, TIMESTAMP
 
 SECOND = 1_000_000
@@ -49,18 +50,65 @@ def _line_points(line: str) -> list[Point]:
     at = f"{SITE}/brewing/{line}"
     pump = {"states": PUMP_STATES, "on_change": True}
     return [
-        Point(f"{at}/feed_tank/level", "float", "%", "Level of the feed tank", 0, 100, 1),
-        Point(f"{at}/feed_tank/temperature", "float", "°C", "Temperature in the feed tank", 0, 50, 2),
+        Point(f"{at}/feed_tank/level", "float", "%", "Level of the feed tank", 0, 100, 1, limits=Limits(15, 30, 92, 97)),
+        Point(
+            f"{at}/feed_tank/temperature",
+            "float",
+            "°C",
+            "Temperature in the feed tank",
+            0,
+            50,
+            2,
+            limits=Limits(high_limit=25, high_high_limit=30),
+        ),
         Point(f"{at}/feed_pump/state", "digital", None, "State of the feed pump", **pump),  # type: ignore[arg-type]
         Point(f"{at}/feed_pump/speed", "float", "%", "Speed of the feed pump", 0, 100, 1, fast=True),
         Point(f"{at}/feed_pump/flow", "float", "m³/h", "Flow from the feed tank into the reactor", 0, 40, 2, fast=True),
-        Point(f"{at}/feed_pump/discharge_pressure", "float", "bar", "Pressure behind the feed pump", 0, 6, 3, fast=True),
+        Point(
+            f"{at}/feed_pump/discharge_pressure",
+            "float",
+            "bar",
+            "Pressure behind the feed pump",
+            0,
+            6,
+            3,
+            fast=True,
+            limits=Limits(high_limit=2.3, high_high_limit=3),
+        ),
         Point(f"{at}/feed_pump/starts", "int", None, "Starts of the feed pump", on_change=True),
-        Point(f"{at}/reactor1/level", "float", "%", "Level of the reactor", 0, 100, 1),
-        Point(f"{at}/reactor1/temperature", "float", "°C", "Temperature in the reactor", 0, 120, 2),
+        Point(f"{at}/reactor1/level", "float", "%", "Level of the reactor", 0, 100, 1, limits=Limits(high_limit=85, high_high_limit=92)),
+        Point(
+            f"{at}/reactor1/temperature",
+            "float",
+            "°C",
+            "Temperature in the reactor",
+            0,
+            120,
+            2,
+            limits=Limits(high_limit=77, high_high_limit=80),
+        ),
         Point(f"{at}/reactor1/temperature_setpoint", "float", "°C", "What the temperature loop aims at", 0, 120, 1, on_change=True),
-        Point(f"{at}/reactor1/pressure", "float", "bar", "Gauge pressure in the reactor's head space", -1, 3, 3, fast=True),
-        Point(f"{at}/reactor1/jacket_temperature", "float", "°C", "Temperature in the reactor's jacket", 0, 160, 2),
+        Point(
+            f"{at}/reactor1/pressure",
+            "float",
+            "bar",
+            "Gauge pressure in the reactor's head space",
+            -1,
+            3,
+            3,
+            fast=True,
+            limits=Limits(-0.3, -0.1, 1.2, 1.5),
+        ),
+        Point(
+            f"{at}/reactor1/jacket_temperature",
+            "float",
+            "°C",
+            "Temperature in the reactor's jacket",
+            0,
+            160,
+            2,
+            limits=Limits(high_limit=110, high_high_limit=125),
+        ),
         Point(f"{at}/reactor1/steam_valve", "float", "%", "Position of the steam valve of the jacket", 0, 100, 1),
         Point(f"{at}/reactor1/cooling_valve", "float", "%", "Position of the cooling water valve of the jacket", 0, 100, 1),
         Point(f"{at}/reactor1/high_temperature_alarm", "bool", None, "The reactor is hotter than its limit", on_change=True),
@@ -73,8 +121,27 @@ def _line_points(line: str) -> list[Point]:
 
 
 _UTILITIES = [
-    Point(f"{SITE}/utilities/steam/pressure", "float", "bar", "Pressure of the steam header", 0, 10, 3, fast=True),
-    Point(f"{SITE}/utilities/cooling_water/temperature", "float", "°C", "Temperature of the cooling water", 0, 40, 2),
+    Point(
+        f"{SITE}/utilities/steam/pressure",
+        "float",
+        "bar",
+        "Pressure of the steam header",
+        0,
+        10,
+        3,
+        fast=True,
+        limits=Limits(5, 5.6, 6.5, 7),
+    ),
+    Point(
+        f"{SITE}/utilities/cooling_water/temperature",
+        "float",
+        "°C",
+        "Temperature of the cooling water",
+        0,
+        40,
+        2,
+        limits=Limits(high_limit=15.5, high_high_limit=18),
+    ),
     Point(f"{SITE}/utilities/electricity/energy", "int", "Wh", "Electric energy that the pumps have taken", 0),
 ]
 
@@ -391,7 +458,7 @@ class Plant:
         return self._clock_us
 
     def definitions(self) -> list[TagDefinition]:
-        """All tags, with unit, range and states."""
+        """All tags, with unit, range, limits and states."""
         return [point.definition() for point in self._points]
 
     def history(self, start_us: int, end_us: int) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from historian.schema.catalogue import Kind, TagDefinition
+from historian.schema.limits import Limits
+
+NO_LIMITS = Limits()
 
 SITE = "acme/springfield"
 LINES = ("line1", "line2")
@@ -24,6 +27,7 @@ class Point:
     fast: bool = False
     on_change: bool = False
     states: dict[str, str] | None = None
+    limits: Limits = NO_LIMITS
 
     def definition(self) -> TagDefinition:
         return TagDefinition(
@@ -36,4 +40,5 @@ class Point:
             # a setpoint holds until the next one, as states and texts do
             step=self.on_change,
             states=self.states,
+            **self.limits._asdict(),
         )

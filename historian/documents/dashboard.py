@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from historian.documents.view import Title
 from historian.schema.errors import BadInput
+from historian.schema.limits import Limits as TagLimits
 from historian.schema.paths import is_wildcard, path_fault, wildcard_regex
 
 COLUMNS = 12
@@ -86,9 +87,8 @@ class Limits(_Part):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        given = [limit for limit in (self.low_low, self.low, self.high, self.high_high) if limit is not None]
-        if given != sorted(given):
-            raise ValueError("limits rise from low_low over low and high to high_high")
+        if fault := TagLimits(self.low_low, self.low, self.high, self.high_high).fault():
+            raise ValueError(fault)
         return self
 
 
@@ -109,7 +109,7 @@ class _Tile(_Part):
 class _OfTag(_Tile):
     tag: TagPath
     decimals: Decimals | None = None
-    limits: Limits | None = None
+    limits: Annotated[Limits | None, Field(description="Instead of those of the tag; {}: none")] = None
     stale_after: Annotated[Span | None, Field(description="A newest sample that is older is shown as stale")] = None
 
 
@@ -151,7 +151,7 @@ class TrendTile(_Tile):
     span: Span = "1h"
     min: float | None = None
     max: float | None = None
-    limits: Limits | None = None
+    limits: Annotated[Limits | None, Field(description="Instead of those of its tag, where it has one tag; {}: none")] = None
 
 
 class StatesTile(_Tile):
@@ -163,14 +163,16 @@ class StatesTile(_Tile):
 
 
 class AlarmRule(_Part):
-    """What of some tags is an alarm; without any condition: a value outside the tag's range, `low` to `high`."""
+    """What of some tags is an alarm; without any condition: a value beyond the tag's limits, or, where it has none, outside its range."""
 
     tags: TagPattern
     above: float | None = None
     below: float | None = None
     states: States | None = None
     bad: Annotated[bool, Field(description="A bad quality too")] = False
-    severity: Literal["alarm", "warning"] = "alarm"
+    severity: Annotated[
+        Literal["alarm", "warning"] | None, Field(description="By default alarm; beyond an inner limit of the tag, warning")
+    ] = None
 
 
 class AlarmsTile(_Tile):

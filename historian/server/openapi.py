@@ -163,6 +163,12 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
+_ABOUT_LIMITS = {
+    "low_low_limit": "Below it a value is an alarm",
+    "low_limit": "Below it a value is a warning",
+    "high_limit": "Above it a value is a warning",
+    "high_high_limit": "Above it a value is an alarm; those of the four that are given rise",
+}
 #: a row of the catalogue
 TAG = _object(
     {
@@ -173,6 +179,7 @@ TAG = _object(
         "description": {"type": ["string", "null"]},
         "low": {"type": ["number", "null"]},
         "high": {"type": ["number", "null"]},
+        **{name: {"type": ["number", "null"], "description": about} for name, about in _ABOUT_LIMITS.items()},
         "step": {"type": "boolean"},
         "states": {"type": ["object", "null"], "additionalProperties": _STRING},
         "writable": {"type": "boolean", "description": "Commands may write it"},

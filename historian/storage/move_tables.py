@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from historian.schema.limits import LIMITS
+
 #: of historian.sample, in the order of the table: as they are stored, so that a decimal stays the decimal it was
 SAMPLE_COLUMNS = ("tag_id", "scale", "quality", "ts", "mantissa", "value", "text")
 SAMPLE_HASH = "hash_record_extended(ROW(tag_id, ts, scale, quality, mantissa, float8send(value), text), 0)"
@@ -63,7 +65,7 @@ WHOLE = (
     Copied(
         "tag",
         # with their ids, which producers and samples know; xid is the target's own
-        ("tag_id", "path", "kind", "unit", "description", "low", "high", "step", "states", "writable", "write_to", "created_at"),
+        ("tag_id", "path", "kind", "unit", "description", "low", "high", *LIMITS, "step", "states", "writable", "write_to", "created_at"),
         (
             "tag_id",
             "path",
@@ -72,6 +74,7 @@ WHOLE = (
             "description",
             "float8send(low)",
             "float8send(high)",
+            *(f"float8send({limit})" for limit in LIMITS),
             "step",
             "states::text",
             "writable",

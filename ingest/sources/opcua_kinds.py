@@ -1,4 +1,4 @@
-"""What a variable's data type and properties say of its tag: kind, unit, range, states, description."""
+"""What a variable's data type and properties say of its tag: kind, unit, range, limits, states, description."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asyncua.ua.object_ids import ObjectIds
 
 from historian.ingest.sources.opcua_connection import Connection, good_value
 from historian.schema.catalogue import MAX_DESCRIPTION, MAX_STATES, MAX_UNIT, Kind
+from historian.schema.limits import LIMITED, Limits
 
 _NUMBER, _INTEGER, _UINTEGER, _ENUMERATION, _ANY = 26, 27, 28, 29, 24
 #: data types of OPC UA's own namespace at which the way up from a server's own types ends. A structure (22) and the rest are nothing that a tag can hold
@@ -31,7 +32,9 @@ _BASE = frozenset({*_KINDS, *range(1, 30)})
 _MAX_STEPS = 32
 
 _UNITS, _RANGE, _STRINGS, _VALUES = "EngineeringUnits", "EURange", "EnumStrings", "EnumValues"
-_PROPERTIES = frozenset({_UNITS, _RANGE, _STRINGS, _VALUES})
+#: of an alarm these are properties (OPC UA part 9, LimitAlarmType); servers that have no alarms have them of the variable
+_LIMITS = ("LowLowLimit", "LowLimit", "HighLimit", "HighHighLimit")
+_PROPERTIES = frozenset({_UNITS, _RANGE, _STRINGS, _VALUES, *_LIMITS})
 _ACCESS = ((1, "read"), (2, "write"), (4, "history"))
 
 
@@ -48,6 +51,7 @@ class Described:
     high: float | None
     description: str | None
     states: Mapping[str, str] | None
+    limits: Limits | None
 
 
 async def describe(connection: Connection, nodes: Sequence[ua.NodeId]) -> list[Described | None]:
@@ -91,6 +95,7 @@ async def describe(connection: Connection, nodes: Sequence[ua.NodeId]) -> list[D
             high,
             _text(getattr(description, "Text", None), MAX_DESCRIPTION),
             states if kind == "digital" else None,
+            _limits(own) if kind in LIMITED else None,
         )
     return described
 
@@ -160,6 +165,13 @@ def _range(found: Any) -> tuple[float | None, float | None]:
     if isinstance(low, float | int) and isinstance(high, float | int) and math.isfinite(low) and math.isfinite(high) and low < high:
         return float(low), float(high)
     return None, None
+
+
+def _limits(properties: Mapping[str, Any]) -> Limits | None:
+    """Those that are numbers; None where there are none, or they do not rise."""
+    found = [properties.get(name) for name in _LIMITS]
+    limits = Limits(*(float(limit) if isinstance(limit, float | int) and math.isfinite(limit) else None for limit in found))
+    return limits if limits != Limits() and limits.fault() is None else None
 
 
 def _text(text: Any, longest: int) -> str | None:

@@ -182,6 +182,8 @@ def _found(candidate: _Candidate, facts: Described) -> FoundNode:
             low=facts.low,
             high=facts.high,
             states=dict(states) if states is not None else None,
+            # all four or none: none that stands is left between those of the server
+            **(facts.limits._asdict() if facts.limits is not None else {}),
         )
     except ValidationError:
         # what a server says of a node must not keep its samples away

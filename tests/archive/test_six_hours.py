@@ -15,13 +15,14 @@ from historian.query.range import read_range
 from historian.query.range_query import RangeQuery
 from historian.schema.connection import Pool, open_pool
 from historian.schema.engine import Engine
+from historian.schema.limits import LIMITS
 from historian.schema.migrate import upgrade
 from historian.schema.samples import Samples, concat
 
 BEFORE = 13
 DAYS = 40
 #: columns of later versions, lent to the program that fills the database of an earlier one
-LATER = {"writable": "boolean NOT NULL DEFAULT false", "write_to": "text NOT NULL DEFAULT 'historian'"}
+LATER = {"writable": "boolean NOT NULL DEFAULT false", "write_to": "text NOT NULL DEFAULT 'historian'"} | dict.fromkeys(LIMITS, "float8")
 
 
 def refresh(conn: psycopg.Connection, engine: Engine) -> None:

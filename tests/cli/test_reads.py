@@ -259,6 +259,11 @@ def test_tags_are_listed_shown_and_set(client: Client) -> None:
     changed = json.loads(historian(client, "tags", "show", "a/line1/temperature", "--json").stdout)
     assert (changed["unit"], changed["low"], changed["high"], changed["description"]) == ("K", 0.0, 400.0, None)
     assert (changed["newest"]["value"], changed["newest"]["quality"]) == (None, 0)
+    historian(client, "tags", "set", "a/line1/temperature", "--high-limit", "80", "--high-high-limit", "95")
+    assert "high 80, high high 95" in historian(client, "tags", "show", "a/line1/temperature").stdout
+    assert "low 90 is above high 80" in historian(client, "tags", "set", "a/line1/temperature", "--low-limit", "90", code=1).stderr
+    historian(client, "tags", "set", "a/line1/temperature", "--no-limits", "--low-limit", "5")
+    assert client.tags("a/line1/temperature")[0].limits == (None, 5.0, None, None)
     made = historian(client, "tags", "set", "a/line3/valve", "--kind", "digital", "--states", "0=closed,1=open", "--json")
     assert json.loads(made.stdout)["states"] == {"0": "closed", "1": "open"}
     assert "no samples yet" in historian(client, "tags", "show", "a/line3/valve").stdout
@@ -276,10 +281,13 @@ def test_definitions_are_exported_and_imported(client: Client, tmp_path: Path) -
     (tmp_path / "tags.json").write_text(moved, encoding="utf-8")
     assert "2 tags defined" in historian(client, "tags", "import", tmp_path / "tags.json").stderr
     assert historian(client, "tags", "export", "b/line1/#").stdout == moved
-    (tmp_path / "tags.csv").write_text("path,unit,low,step,states\nb/line1/temperature,K,-5,true,\nb/new,,,,\n", encoding="utf-8")
+    (tmp_path / "tags.csv").write_text(
+        "path,unit,low,low_limit,step,states\nb/line1/temperature,K,-5,10,true,\nb/new,,,,,\n", encoding="utf-8"
+    )
     historian(client, "tags", "import", tmp_path / "tags.csv")
     tag = client.tags("b/line1/temperature")[0]
     assert (tag.unit, tag.low, tag.high, tag.step, tag.description) == ("K", -5.0, 100.0, True, "In the reactor")
+    assert tag.limits == (None, 10.0, None, None)
     assert "line 2" in historian(client, "tags", "import", write(tmp_path, "path,low\nb/new,much\n"), code=1).stderr
     assert "path at least" in historian(client, "tags", "import", write(tmp_path, "tag\nb/new\n"), code=1).stderr
 

@@ -15,7 +15,7 @@ import pytest
 from historian.server.run import Server
 
 TAGS = [
-    {"path": "p/flow", "kind": "float", "unit": "l/s", "low": 0, "high": 10},
+    {"path": "p/flow", "kind": "float", "unit": "l/s", "low": 0, "high": 10, "high_limit": 8},
     {"path": "p/parts", "kind": "int"},
     {"path": "p/state", "kind": "digital", "states": {"0": "off", "1": "on"}},
 ]
@@ -101,6 +101,10 @@ async def test_results_are_described_as_what_they_are(plant: Server) -> None:
     assert await description("p/flow", "integral") == {"kind": "float", "unit": "l/s·s", "low": None, "high": None}
     assert await description("p/flow", "count") == {"kind": "int", "unit": None, "low": None, "high": None}
     assert await description("p/flow", "percent_good") == {"kind": "float", "unit": "%", "low": 0, "high": 100}
+    # what is compared with limits is a value in the unit of the tag
+    for mode, limit in (("raw", 8), ("twa", 8), ("max", 8), ("sum", None), ("count", None), ("percent_good", None)):
+        (row,) = json.loads(pa.ipc.open_stream(await get(plant, "p/flow", mode, "arrow")).schema.metadata[b"historian.tags"])
+        assert row["high_limit"] == limit, mode
     assert await description("p/parts", "avg") == {"kind": "float", "unit": None, "low": None, "high": None}
     assert await description("p/parts", "max") == {"kind": "int", "unit": None, "low": None, "high": None}
     assert await description("p/state", "duration") == {"kind": "float", "unit": "s", "low": None, "high": None}

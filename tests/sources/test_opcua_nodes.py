@@ -20,6 +20,7 @@ from historian.ingest.sources.opcua_config import node_id, pattern_regex
 from historian.ingest.sources.opcua_connection import connected
 from historian.ingest.sources.opcua_nodes import select
 from historian.schema.errors import Unavailable
+from historian.schema.limits import LIMITS
 
 
 async def _furnish(plant: PlantServer, server: Server) -> None:
@@ -58,6 +59,8 @@ async def _furnish(plant: PlantServer, server: Server) -> None:
         ua.QualifiedName("EURange", 0),
         ua.Variant(ua.Range(-20.0, 300.0), ua.VariantType.ExtensionObject),
     )
+    for name, limit in (("HighLimit", 250.0), ("HighHighLimit", 280.0)):
+        await temp.add_property(ua.NodeId(f"temp.{name}", plant.index), ua.QualifiedName(name, 0), ua.Variant(limit, ua.VariantType.Double))
     state = plant.nodes["line1/state"]
     await state.add_property(
         ua.NodeId("state.Strings", plant.index),
@@ -117,6 +120,8 @@ async def test_browsing_finds_variables_with_what_the_server_says_of_them(server
     )
     known = temp.definition
     assert (known.unit, known.low, known.high, known.description) == ("°C", -20.0, 300.0, "Chamber temperature")
+    assert known.limits == (None, None, 250.0, 280.0)
+    assert rows["acme/line2/count"].definition.model_fields_set.isdisjoint(LIMITS)
     assert rows["acme/line2/count"].access == ("read",)
     assert rows["acme/colour"].definition.states == {"0": "red", "1": "1", "2": "green"}
     assert rows["acme/mode"].definition.states == {"-1": "fault", "10": "auto"}

@@ -94,7 +94,8 @@ async def write(dsn: str, numbers: range, *, rows: int = 40, seed: int = 1, prod
 
 _STORED = {
     "sample": "SELECT tag_id, ts, scale, quality, mantissa, float8send(value), text FROM historian.sample ORDER BY tag_id, ts",
-    "tag": "SELECT tag_id, path, kind, unit, description, low, high, step, states, created_at FROM historian.tag ORDER BY tag_id",
+    "tag": "SELECT tag_id, path, kind, unit, description, low, high, "
+    "low_low_limit, low_limit, high_limit, high_high_limit, step, states, created_at FROM historian.tag ORDER BY tag_id",
     "snapshot": "SELECT tag_id, ts, float8send(value), quality, text FROM historian.snapshot ORDER BY tag_id",
     "document": "SELECT kind, name, content, etag, changed_at FROM historian.document ORDER BY kind, name",
     "ledger": "SELECT producer, seq, digest, samples, committed_at FROM historian.ledger ORDER BY producer, seq",

@@ -298,7 +298,7 @@ export class Chart {
 
   #drawBands(ctx: CanvasRenderingContext2D, box: Box, strip: Strip, area: Area): void {
     const placed = strip.scales.flatMap((scale) => scale.pens).map((pen) => ({ pen, y: this.#place(pen)!.y }));
-    const limited = placed.filter(({ pen }) => pen.style.low !== undefined || pen.style.high !== undefined);
+    const limited = placed.filter(({ pen }) => pen.limits !== undefined);
     for (const { pen, y } of placed) {
       // of many limits over each other one sees none: then only those of the pen that is pointed at
       if (limited.length <= 2 || pen === this.#highlight) drawLimits(ctx, box, area, pen, y, devicePixelRatio);

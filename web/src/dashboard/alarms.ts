@@ -1,4 +1,5 @@
 /** From samples to alarms: stretches of time over which a tag meets a rule. */
+import { judge, type Level, limitsOf } from '../data/limits';
 import type { Tag } from '../data/protocol';
 import type { Store } from '../data/store';
 import type { AlarmRule } from './document';
@@ -15,15 +16,20 @@ export interface Alarm {
   readonly bad: boolean;
 }
 
-/** Whether a sample meets a rule; null: not known, as of a bad sample. */
-function meets(rule: AlarmRule, tag: Tag, store: Store, i: number): boolean | null {
-  if (store.bad(i)) return rule.bad === true ? true : null;
+/** What a sample is by a rule; null: not known, as of a bad sample. */
+function levelOf(rule: AlarmRule, tag: Tag, store: Store, i: number): Level | null {
+  const met = rule.severity ?? 'alarm';
+  const level = (is: boolean): Level => (is ? met : 'none');
+  if (store.bad(i)) return rule.bad === true ? met : null;
   const { above, below, states } = rule;
   const value = store.value(i);
-  if (states !== undefined) return states.includes(stateName(tag, value, store.text(i)));
-  if (above !== undefined || below !== undefined) return (above !== undefined && value > above) || (below !== undefined && value < below);
-  if (rule.bad === true) return false;
-  return (tag.high !== null && value > tag.high) || (tag.low !== null && value < tag.low);
+  if (states !== undefined) return level(states.includes(stateName(tag, value, store.text(i))));
+  if (above !== undefined || below !== undefined) return level((above !== undefined && value > above) || (below !== undefined && value < below));
+  if (rule.bad === true) return 'none';
+  const limits = limitsOf(tag);
+  if (limits === undefined) return level((tag.high !== null && value > tag.high) || (tag.low !== null && value < tag.low));
+  const judged = judge(value, limits).level;
+  return judged === 'none' ? 'none' : (rule.severity ?? judged);
 }
 
 /** The name of a state as rules have it. */
@@ -36,16 +42,17 @@ export function stateName(tag: Tag, value: number, text: string | null): string 
 /** The alarms of a tag from `from` on, oldest first. What was on before is on until it is known not to be. */
 export function alarmsOf(rule: AlarmRule, tag: Tag, store: Store, from: number): Alarm[] {
   const found: Alarm[] = [];
-  let open: { since: number; at: number; bad: boolean } | null = null;
+  let open: Omit<Alarm, 'tag' | 'until'> | null = null;
   const close = (until: number | null): void => {
-    if (open !== null) found.push({ tag, severity: rule.severity ?? 'alarm', since: open.since, until, at: open.at, bad: open.bad });
+    if (open !== null) found.push({ tag, until, ...open });
     open = null;
   };
   for (let i = Math.max(0, store.before(from)); i < store.length; i++) {
-    const met = meets(rule, tag, store, i);
-    if (met === null) continue;
-    if (!met) close(store.ts(i));
-    else open = { since: (open as { since: number } | null)?.since ?? store.ts(i), at: i, bad: store.bad(i) };
+    const level = levelOf(rule, tag, store, i);
+    if (level === null) continue;
+    // a warning that becomes an alarm is another one
+    if ((open as Alarm | null)?.severity !== level) close(store.ts(i));
+    if (level !== 'none') open = { severity: level, since: (open as Alarm | null)?.since ?? store.ts(i), at: i, bad: store.bad(i) };
   }
   close(null);
   return found.filter(({ until }) => until === null || until >= from);

@@ -1,5 +1,5 @@
 /** A dashboard as the server keeps it (docs/dashboards.md), and new tiles. The server checks documents; what is here trusts it. */
-import type { Limits } from './limits';
+import type { Limits } from '../data/limits';
 
 export const COLUMNS = 12;
 export const MAX_ROWS = 100;
@@ -21,6 +21,7 @@ interface Base extends Place {
 interface OfTag extends Base {
   readonly tag: string;
   readonly decimals?: number;
+  /** instead of those of the tag */
   readonly limits?: Limits;
   readonly stale_after?: Span;
 }

@@ -7,7 +7,7 @@ import { stateName } from './alarms';
 import { timeStep, timeTicks, valueStep, valueTicks } from './axes';
 import type { Canvas } from './canvas';
 import type { Series } from './feed';
-import type { Limits } from './limits';
+import type { Limits } from '../data/limits';
 
 export interface Line {
   readonly series: Series;

@@ -28,6 +28,11 @@ export interface Tag {
   readonly description: string | null;
   readonly low: number | null;
   readonly high: number | null;
+  /** beyond them a value is a warning, or, at the outer two, an alarm; a server of an earlier version has none */
+  readonly low_low_limit?: number | null;
+  readonly low_limit?: number | null;
+  readonly high_limit?: number | null;
+  readonly high_high_limit?: number | null;
   readonly step: boolean;
   readonly states: Readonly<Record<string, string>> | null;
 }

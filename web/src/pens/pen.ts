@@ -1,4 +1,5 @@
 /** A pen: a tag or an expression on the chart, with what the live tail brought of it and, while paused, what range queries did. */
+import { type Limits, limitsOf } from '../data/limits';
 import type { Columns, Tag } from '../data/protocol';
 import { type Sample, Store } from '../data/store';
 import { lastLevel } from '../tags/tree';
@@ -14,7 +15,7 @@ export interface PenStyle {
   readonly color: number;
   /** on a scale of its own, though others have its unit */
   readonly own?: boolean;
-  /** limits: what lies beyond them is marked */
+  /** limits of its own, instead of those of the tag: what lies beyond them is marked */
   readonly low?: number;
   readonly high?: number;
 }
@@ -137,6 +138,13 @@ export class Pen {
     }
     this.history = found.store;
     return covered(found.window) === 1 && found.resolution <= resolution;
+  }
+
+  /** Its own limits, or those of the tag. */
+  get limits(): Limits | undefined {
+    const { low, high } = this.style;
+    if (low === undefined && high === undefined) return limitsOf(this.tag);
+    return { ...(low === undefined ? {} : { low }), ...(high === undefined ? {} : { high }) };
   }
 
   /** Drawn as a lane of named states above the chart, not as a line. */

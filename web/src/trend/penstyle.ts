@@ -30,8 +30,10 @@ export function askForStyle(pen: Pen, anchor: HTMLElement, then: (style: PenStyl
     return button;
   });
   const own = el('input', { type: 'checkbox', checked: pen.style.own === true, onchange: () => apply() });
-  const limit = (label: string, value: number | undefined): HTMLInputElement => el('input', { type: 'number', step: 'any', 'aria-label': label, value: value ?? '', onchange: () => apply() });
-  const [low, high] = [limit(text.limitLow, pen.style.low), limit(text.limitHigh, pen.style.high)];
+  // what the tag has is seen, and is overwritten by what the pen has
+  const limit = (label: string, value: number | undefined, ofTag: number | null | undefined): HTMLInputElement =>
+    el('input', { type: 'number', step: 'any', 'aria-label': label, value: value ?? '', placeholder: ofTag ?? '', onchange: () => apply() });
+  const [low, high] = [limit(text.limitLow, pen.style.low, pen.tag.low_limit), limit(text.limitHigh, pen.style.high, pen.tag.high_limit)];
   const apply = (): void => {
     const { color } = pen.style;
     then({

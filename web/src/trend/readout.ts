@@ -5,6 +5,7 @@
 import './readout.css';
 import type { Cursors } from '../chart/cursors';
 import { extent } from '../chart/trace';
+import { judge } from '../data/limits';
 import type { Pen } from '../pens/pen';
 import { lastLevel, parentPath } from '../tags/tree';
 import { day, HOUR, timeOfDay, type Window } from '../time/spans';
@@ -79,6 +80,9 @@ export class Readout {
     const number = (value: number | null | undefined, more = 0): string => (value === null || value === undefined || Number.isNaN(value) ? '' : formatNumber(value, decimals + more));
     const quality = sample === null ? null : qualityName(sample.quality);
     row.dataset['quality'] = quality ?? 'none';
+    const judged = judge(sample === null || quality === 'bad' ? NaN : sample.value, pen.limits);
+    row.dataset['level'] = judged.level;
+    cells.get('newest')!.dataset['mark'] = judged.mark;
     const put = (column: Column, what: () => string): void => {
       const cell = cells.get(column);
       if (cell !== undefined) setText(cell, what());

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { alarmsOf, sorted } from '../../src/dashboard/alarms';
-import { judge, judgeRatio } from '../../src/dashboard/limits';
+import { judgeRatio } from '../../src/dashboard/ratio';
+import { judge, limitsOf, zonesOf } from '../../src/data/limits';
 import type { AlarmRule } from '../../src/dashboard/document';
 import type { Tag } from '../../src/data/protocol';
 import { Store } from '../../src/data/store';
@@ -55,4 +56,33 @@ test('limits: the outermost that was passed, and none for what is no number', ()
   expect(judge(5, undefined).level).toBe('none');
   expect([0.5, 0.7, 0.9].map((value) => judgeRatio(value, 0.85, 0.6))).toEqual(['alarm', 'warning', 'good']);
   expect(judgeRatio(0.5, undefined, undefined)).toBe('none');
+});
+
+test('a tag with limits: warnings and alarms by them, each its own', () => {
+  const limited: Tag = { ...TAG, low_low_limit: 1, low_limit: 2, high_limit: 8, high_high_limit: 9 };
+  const of = store([1, 5], [2, 8.5], [3, 9.5], [4, 8.5], [5, 5], [6, 1.5], [7, 0]);
+  const found = (rule: Omit<AlarmRule, 'tags'>): unknown[] => alarmsOf({ tags: 'a/b', ...rule }, limited, of, 0).map(({ severity, since, until }) => [severity, since, until]);
+  expect(found({})).toEqual([
+    ['warning', 2, 3],
+    ['alarm', 3, 4],
+    ['warning', 4, 5],
+    ['warning', 6, 7],
+    ['alarm', 7, null],
+  ]);
+  expect(found({ severity: 'alarm' })).toEqual([
+    ['alarm', 2, 5],
+    ['alarm', 6, null],
+  ]);
+  // what the rule says itself counts, and nothing else
+  expect(found({ above: 9 })).toEqual([['alarm', 3, 4]]);
+});
+
+test('the limits of a tag, as far as it has any, and what lies beyond them', () => {
+  expect(limitsOf(TAG)).toBeUndefined();
+  expect(limitsOf({ ...TAG, low_low_limit: null, low_limit: 0, high_limit: null, high_high_limit: 9 })).toEqual({ low: 0, high_high: 9 });
+  expect(zonesOf({ low: 0, high: 8, high_high: 9 }).map(({ mark, limit, to }) => [mark, limit, to])).toEqual([
+    ['L', 0, -Infinity],
+    ['H', 8, 9],
+    ['HH', 9, Infinity],
+  ]);
 });

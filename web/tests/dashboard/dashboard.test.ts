@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { timeStep, timeTicks, valueStep, valueTicks } from '../../src/dashboard/axes';
 import { newTile, spanUs, TILE_TYPES } from '../../src/dashboard/document';
 import { grouped, wildcard } from '../../src/dashboard/feed';
-import { zonesOf } from '../../src/dashboard/tiles/gauge';
+import { zonesWithin } from '../../src/dashboard/tiles/gauge';
 import { levelsThatDiffer } from '../../src/dashboard/tiles/trend';
 import { Undo } from '../../src/dashboard/undo';
 import { nameOf } from '../../src/data/documents';
@@ -60,11 +60,11 @@ test('ticks stand at round numbers and times', () => {
 });
 
 test('the zones of a gauge lie within its scale', () => {
-  expect(zonesOf({ low_low: 20, low: 60, high_high: 200 }, 0, 150)).toEqual([
+  expect(zonesWithin({ low_low: 20, low: 60, high_high: 200 }, 0, 150)).toEqual([
     { from: 0, to: 20, level: 'alarm' },
     { from: 20, to: 60, level: 'warning' },
   ]);
-  expect(zonesOf(undefined, 0, 1)).toEqual([]);
+  expect(zonesWithin(undefined, 0, 1)).toEqual([]);
 });
 
 test('tags are called by what tells them apart', () => {

@@ -1,9 +1,8 @@
 /** The newest value on a scale of three quarters of a circle, with its limits on the rim. */
-import { qualityName } from '../../ui/format';
+import { judge, type Level, type Limits, limitsOf, zonesOf } from '../../data/limits';
+import { formatNumber, qualityName } from '../../ui/format';
 import { el } from '../../ui/dom';
 import type { GaugeTile } from '../document';
-import { judge, type Limits } from '../limits';
-import { formatNumber } from '../../ui/format';
 import { strings } from '../strings';
 import { missing, newest, NEWEST, Notice, Reading, shortName, type Maker } from './tile';
 
@@ -34,15 +33,17 @@ export const gaugeTile: Maker<GaugeTile> = (tile, context) => {
       const why = missing(context, tile.tag, series, NEWEST) ?? (series!.tag.kind === 'text' ? strings.noNumber : low === null || high === null || low >= high ? strings.noRange : null);
       notice.show(why, dial);
       if (why !== null || series === null || low === null || high === null) return;
+      const limits = tile.limits ?? limitsOf(series.tag);
       const share = (number: number): number => Math.min(1, Math.max(0, (number - low) / (high - low)));
-      if (scale !== `${low} ${high}`) {
-        scale = `${low} ${high}`;
-        zones.replaceChildren(...zonesOf(tile.limits, low, high).map(({ from, to, level }) => make('path', { d: arc(share(from), share(to), RADIUS + 6), class: `gauge-zone ${level}` })));
+      const drawn = JSON.stringify([low, high, limits]);
+      if (scale !== drawn) {
+        scale = drawn;
+        zones.replaceChildren(...zonesWithin(limits, low, high).map(({ from, to, level }) => make('path', { d: arc(share(from), share(to), RADIUS + 6), class: `gauge-zone ${level}` })));
         least.textContent = formatNumber(low, Number.isInteger(low) ? 0 : undefined);
         most.textContent = formatNumber(high, Number.isInteger(high) ? 0 : undefined);
       }
       const sample = series.store.last();
-      const judged = judge(sample?.value ?? NaN, tile.limits);
+      const judged = judge(sample?.value ?? NaN, limits);
       reading.show(series, { decimals: tile.decimals, ...judged, staleAfter: tile.stale_after, now });
       const shown = sample === null || Number.isNaN(sample.value) || qualityName(sample.quality) === 'bad' ? null : share(sample.value);
       value.setAttribute('d', shown === null || shown === 0 ? '' : arc(0, shown, RADIUS));
@@ -52,14 +53,10 @@ export const gaugeTile: Maker<GaugeTile> = (tile, context) => {
 };
 
 /** The stretches of a scale that are a warning or an alarm. */
-export function zonesOf(limits: Limits | undefined, low: number, high: number): { from: number; to: number; level: 'warning' | 'alarm' }[] {
-  const { low_low, low: below, high: above, high_high } = limits ?? {};
-  const zones: { from: number; to: number; level: 'warning' | 'alarm' }[] = [];
-  if (low_low !== undefined) zones.push({ from: low, to: low_low, level: 'alarm' });
-  if (below !== undefined) zones.push({ from: low_low ?? low, to: below, level: 'warning' });
-  if (above !== undefined) zones.push({ from: above, to: high_high ?? high, level: 'warning' });
-  if (high_high !== undefined) zones.push({ from: high_high, to: high, level: 'alarm' });
-  return zones.map((zone) => ({ ...zone, from: Math.max(low, zone.from), to: Math.min(high, zone.to) })).filter(({ from, to }) => from < to);
+export function zonesWithin(limits: Limits | undefined, low: number, high: number): { from: number; to: number; level: Level }[] {
+  const clamp = (value: number): number => Math.min(high, Math.max(low, value));
+  const zones = zonesOf(limits).map(({ limit, to, level }) => ({ from: clamp(Math.min(limit, to)), to: clamp(Math.max(limit, to)), level }));
+  return zones.filter(({ from, to }) => from < to);
 }
 
 function arc(from: number, to: number, radius: number): string {

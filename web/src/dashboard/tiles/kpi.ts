@@ -4,7 +4,7 @@ import { el, setText } from '../../ui/dom';
 import { formatNumber } from '../../ui/format';
 import { RATIOS, spanUs, type Equipment, type KpiTile, type Show } from '../document';
 import { keyFigure } from '../kpi';
-import { judgeRatio } from '../limits';
+import { judgeRatio } from '../ratio';
 import { strings } from '../strings';
 import { fit, Notice, type Maker } from './tile';
 

@@ -1,8 +1,8 @@
 /** The newest value, above a small line of what came before it. */
+import { judge, limitsOf } from '../../data/limits';
 import { el } from '../../ui/dom';
 import { Canvas } from '../canvas';
 import { DEFAULT_SPANS, spanUs, type SparklineTile } from '../document';
-import { judge } from '../limits';
 import { drawLines } from '../plot';
 import { missing, Notice, Reading, shortName, type Maker } from './tile';
 
@@ -20,8 +20,9 @@ export const sparklineTile: Maker<SparklineTile> = (tile, context) => {
       const why = missing(context, tile.tag, series, span);
       notice.show(why, reading.element, canvas.element);
       if (why !== null || series === null) return;
-      reading.show(series, { decimals: tile.decimals, ...judge(series.store.last()?.value ?? NaN, tile.limits), staleAfter: tile.stale_after, now });
-      drawLines(canvas, [{ series, color: 0 }], { window: { from: now - span, to: now }, now, axes: false, limits: tile.limits });
+      const limits = tile.limits ?? limitsOf(series.tag);
+      reading.show(series, { decimals: tile.decimals, ...judge(series.store.last()?.value ?? NaN, limits), staleAfter: tile.stale_after, now });
+      drawLines(canvas, [{ series, color: 0 }], { window: { from: now - span, to: now }, now, axes: false, limits });
     },
   };
 };

@@ -1,4 +1,5 @@
 /** A live chart of some tags. */
+import { limitsOf } from '../../data/limits';
 import { el, setText } from '../../ui/dom';
 import { decimalsOf, formatSample, qualityName } from '../../ui/format';
 import { currentTheme, penColor } from '../../ui/theme';
@@ -37,7 +38,9 @@ export const trendTile: Maker<TrendTile> = (tile, context) => {
         setText(value, whys[i] ?? `${formatSample(series!.tag, sample, decimalsOf(series!.store))} ${series!.tag.unit ?? ''}${bad ? ` · ${strings.badQuality}` : ''}`);
       });
       const lines = found.flatMap((series, color) => (series === null || series.tag.kind === 'text' ? [] : [{ series, color }]));
-      drawLines(canvas, lines, { window: { from: now - span, to: now }, now, axes: true, min: tile.min, max: tile.max, limits: tile.limits });
+      // of several tags nobody could tell whose they are
+      const limits = tile.limits ?? (lines.length === 1 && entries.length === 1 ? limitsOf(lines[0]!.series.tag) : undefined);
+      drawLines(canvas, lines, { window: { from: now - span, to: now }, now, axes: true, min: tile.min, max: tile.max, limits });
     },
   };
 };

@@ -1,8 +1,8 @@
 /** The newest value of a tag. */
 import { el } from '../../ui/dom';
 import { stateName } from '../alarms';
+import { judge, type Judged, limitsOf } from '../../data/limits';
 import type { ValueTile } from '../document';
-import { judge, type Judged } from '../limits';
 import { missing, newest, NEWEST, Notice, Reading, shortName, type Maker } from './tile';
 
 export const valueTile: Maker<ValueTile> = (tile, context) => {
@@ -23,7 +23,7 @@ export const valueTile: Maker<ValueTile> = (tile, context) => {
         const name = stateName(series.tag, sample.value, sample.text);
         if (tile.alarm_states?.includes(name)) judged = { level: 'alarm', mark: '' };
         else if (tile.warning_states?.includes(name)) judged = { level: 'warning', mark: '' };
-        else judged = judge(sample.value, tile.limits);
+        else judged = judge(sample.value, tile.limits ?? limitsOf(series.tag));
       }
       reading.show(series, { decimals: tile.decimals, ...judged, staleAfter: tile.stale_after, now });
     },
