@@ -59,11 +59,11 @@ export class Board {
 
   #frame(tile: Tile): Frame {
     const view = makeView(tile, this.context);
-    const heading = el('h3', { class: 'tile-title' }, tile.title ?? view.title());
+    const heading = el('h2', { class: 'tile-title' }, tile.title ?? view.title());
     const plain = tile.type === 'text' && (tile.title ?? '') === '';
     const element = el(
-      'section',
-      { class: `tile ${plain ? 'plain' : ''}`, 'data-type': tile.type, 'aria-label': tile.title ?? (tile.type === 'text' ? tile.text : view.title()) },
+      'div',
+      { class: `tile ${plain ? 'plain' : ''}`, role: 'group', 'data-type': tile.type, 'aria-label': tile.title ?? (tile.type === 'text' ? tile.text : view.title()) },
       plain ? '' : heading,
       el('div', { class: 'tile-body' }, view.element),
       el('span', { class: 'tile-size', 'aria-hidden': 'true' }),

@@ -18,12 +18,13 @@ import { View } from '../time/view';
 import { askForDates } from '../ui/daterange';
 import { el } from '../ui/dom';
 import { text } from '../ui/strings';
-import { currentTheme, initTheme, penColor, toggleTheme } from '../ui/theme';
+import { currentTheme, initTheme, penColor } from '../ui/theme';
 import { Analysis } from './analysis';
 import { acceptTags } from './droptarget';
 import { exposeForTests } from './exposed';
 import { formatHash, parseHash } from './hash';
 import { type Action, listenForKeys } from './keys';
+import { showTrendKeys } from './keyslist';
 import { openExportMenu, openScalesMenu } from './menus';
 import { Overview } from './overview';
 import { Painter } from './painter';
@@ -147,11 +148,9 @@ export class App {
       onForward: () => this.#view.forward(),
       onPause: () => this.#view.hold(this.#view.window),
       onLive: () => this.#view.goLive(),
-      onTheme: () => {
-        toggleTheme();
-        this.#restyle();
-      },
       onMenu: () => document.body.classList.toggle(matchMedia('(max-width: 760px)').matches ? 'menu-open' : 'menu-closed'),
+      onKeys: showTrendKeys,
+      onSkip: () => chartHost.focus(),
       onCursors: () => this.#analysis.toggleCursors(),
       onStatistics: () => this.#analysis.toggleStatistics(),
       onDates: (anchor) => askForDates(anchor, this.#view.window, (window) => this.#view.move(window)),
@@ -160,7 +159,7 @@ export class App {
       onCompare: (anchor) => this.#analysis.openCompare(anchor),
       onExport: (anchor) => this.#openExport(anchor),
     });
-    const chartHost = el('div', { class: 'chart', role: 'img', 'aria-label': text.chart });
+    const chartHost = el('div', { class: 'chart', tabindex: 0, role: 'group', 'aria-label': text.chart, 'aria-describedby': 'chart-summary' });
     const byHand = (): void => this.#painter.gesture();
     this.#chart = new Chart(chartHost, {
       onWindow: (window) => {
@@ -460,6 +459,8 @@ export class App {
         statistics: () => this.#analysis.toggleStatistics(),
         compare: () => this.#analysis.openCompare(this.#toolbar.compare),
         export: () => this.#openExport(this.#toolbar.export),
+        read: () => this.#readout.read(),
+        help: showTrendKeys,
       };
       does[action]();
     }

@@ -2,12 +2,12 @@
 import './daterange.css';
 import { el, setText } from './dom';
 import { closeOpen, openBelow } from './popup';
-import { day, timeOfDay, type Window } from '../time/spans';
+import { isoDay, isoTime, type Window } from '../time/spans';
 import { text } from './strings';
 
 /** A time in µs as the value of an input of type datetime-local, whole seconds. */
 export function toLocal(us: number): string {
-  return `${day(us)}T${timeOfDay(us)}`;
+  return `${isoDay(us)}T${isoTime(us)}`;
 }
 
 /** The window between two values of such inputs, or what is wrong with them. */
