@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { contrast as wcag } from '../src/ui/contrast';
 import { penInk, PENS, THEMES } from '../src/ui/theme';
@@ -15,6 +16,7 @@ const EYES: Record<string, Matrix> = {
 const CONES: Matrix = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]];
 const LAB: Matrix = [[0.2104542553, 0.793617785, -0.0040720468], [1.9779984951, -2.428592205, 0.4505937099], [0.0259040371, 0.7827717662, -0.808675766]];
 const GROUND = { dark: '#0b1016', light: '#f2f4f7', 'contrast-dark': '#000000', 'contrast-light': '#ffffff' };
+const LEAST = { dark: 3, light: 3, 'contrast-dark': 7, 'contrast-light': 4.5 };
 /** Where text is darkest, or lightest: a line of the table that is pointed at. */
 const POINTED = { dark: '#18212b', light: '#f0f3f6', 'contrast-dark': '#000000', 'contrast-light': '#ffffff' };
 
@@ -51,7 +53,7 @@ describe.each(THEMES)('pens of the theme %s', (theme) => {
   });
 
   test('stand out', () => {
-    for (const color of PENS[theme]) expect(contrast(color, GROUND[theme]), color).toBeGreaterThanOrEqual(theme.startsWith('contrast') ? 7 : 3);
+    for (const color of PENS[theme]) expect(contrast(color, GROUND[theme]), color).toBeGreaterThanOrEqual(LEAST[theme]);
   });
 
   test('can be read as text', () => {
@@ -63,4 +65,21 @@ test('contrast is that of WCAG', () => {
   expect(wcag('#000000', '#ffffff')).toBe(21);
   expect(wcag('#767676', '#ffffff')).toBeCloseTo(4.54, 2);
   expect(wcag('#4cc2ff', GROUND.dark)).toBeCloseTo(contrast('#4cc2ff', GROUND.dark), 10);
+});
+
+describe.each([
+  ['the system has', ':root {', 4.5],
+  ['are for contrast', ":root[data-theme^='contrast'] {", 7],
+] as const)('good, warning and alarm in the themes that %s', (_, selector, least) => {
+  const sheet = readFileSync(new URL('../src/ui/base.css', import.meta.url), 'utf8');
+  const rules = sheet.slice(sheet.indexOf(selector)).split('}')[0]!;
+  const pair = (name: string): string[] => new RegExp(`--${name}: light-dark\\((#\\w{6}), (#\\w{6})\\)`).exec(rules)!.slice(1);
+
+  test.each([0, 1])('are told apart by all eyes, and read (%i)', (ground) => {
+    const levels = ['good', 'warn', 'bad'].map((name) => pair(name)[ground]!);
+    for (const eyes of Object.values(EYES)) expect(closest(levels, eyes)).toBeGreaterThan(0.05);
+    for (const color of [...levels, ...['text', 'text-2', 'text-3', 'accent'].map((name) => pair(name)[ground]!)]) {
+      for (const surface of ['ground', 'surface', 'surface-2']) expect(contrast(color, pair(surface)[ground]!), `${color} on ${surface}`).toBeGreaterThanOrEqual(least);
+    }
+  });
 });

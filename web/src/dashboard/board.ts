@@ -2,6 +2,7 @@
 import { el, setText } from '../ui/dom';
 import { type Dashboard, type Tile } from './document';
 import { readingOrder, rows } from './layout';
+import { strings } from './strings';
 import type { Context, View } from './tiles/tile';
 import { makeView } from './tiles';
 
@@ -20,7 +21,7 @@ function essence({ x: _x, y: _y, w: _w, h: _h, ...rest }: Tile): string {
 }
 
 export class Board {
-  readonly element = el('div', { class: 'board' });
+  readonly element = el('div', { class: 'board', tabindex: 0, role: 'group', 'aria-label': strings.title });
   frames: Frame[] = [];
 
   constructor(private readonly context: Context) {}

@@ -71,7 +71,7 @@ export class Page {
   readonly #problem = el('div', { class: 'problem', role: 'alert', hidden: true });
   readonly #problemText = el('span');
   readonly #empty = el('div', { class: 'empty', hidden: true });
-  readonly #main = el('main', { class: 'page', tabindex: -1 });
+  readonly #main = el('main', { class: 'page' });
   readonly #header: HTMLElement;
 
   constructor(root: HTMLElement) {
@@ -97,7 +97,7 @@ export class Page {
     this.#header = el(
       'header',
       { class: 'bar' },
-      el('button', { type: 'button', class: 'skip', onclick: () => this.#main.focus() }, strings.skip),
+      el('button', { type: 'button', class: 'skip', onclick: () => this.#board.element.focus() }, strings.skip),
       el('a', { class: 'home', href: './', title: strings.trends }, strings.trends),
       el('h1', {}, this.#pick),
       this.#editButton,

@@ -31,7 +31,7 @@ export const dutch: Strings = {
   badQuality: 'slechte kwaliteit',
   uncertain: 'onzeker',
   stale: (age: string) => `verouderd: ${age} oud`,
-  partial: 'onvolledig',
+  partial: 'deels',
   partialWhy: 'Van een deel van deze periode is niets bekend.',
   noAlarms: 'Geen alarmen',
   noMatches: 'Geen tags gevonden',

@@ -67,7 +67,7 @@ export class Toolbar {
       return made;
     };
     this.#presets = PRESETS.map(({ label, title, span }) =>
-      el('button', { type: 'button', title, 'aria-label': title, 'data-span': span / 1e6, onclick: () => events.onPreset(span) }, label),
+      el('button', { type: 'button', title, 'aria-label': `${label}, ${title}`, 'data-span': span / 1e6, onclick: () => events.onPreset(span) }, label),
     );
     this.#pause = el('button', { type: 'button', class: 'pause', title: text.pauseTitle, onclick: events.onPause }, icon('pause'), text.pause);
     this.#live = el('button', { type: 'button', class: 'live', title: text.liveTitle, onclick: events.onLive }, icon('play'), text.live);

@@ -8,7 +8,7 @@ export type Language = keyof typeof LANGUAGES;
 
 /** The first of some language tags (`nl-BE`) that there is. */
 export function languageOf(asked: readonly (string | null)[]): Language {
-  const found = asked.map((tag) => tag?.toLowerCase().split('-')[0]).find((tag) => tag !== undefined && tag in LANGUAGES);
+  const found = asked.map((tag) => tag?.toLowerCase().split('-')[0]).find((tag) => tag !== undefined && Object.hasOwn(LANGUAGES, tag));
   return (found as Language | undefined) ?? 'en';
 }
 
