@@ -48,7 +48,7 @@ export class Editor {
     };
     this.bar = el(
       'div',
-      { class: 'edit-bar', role: 'group', 'aria-label': strings.edit },
+      { class: 'edit-bar', role: 'region', 'aria-label': strings.edit },
       el('div', { class: 'group' }, button(strings.add, (of) => openMenu(of, strings.add, [{ items: TILE_TYPES.map((type) => ({ label: strings.types[type], action: () => this.#add(type) })) }]), { 'aria-haspopup': 'menu' })),
       el('div', { class: 'group' }, this.#buttons.undo, this.#buttons.redo),
       el('div', { class: 'group' }, button(strings.settings, () => this.#settings()), button(strings.json, () => this.#json()), button(strings.remove, () => events.onDelete())),

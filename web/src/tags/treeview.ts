@@ -149,13 +149,12 @@ export class TreeView {
     line.dataset['path'] = tag.path;
     line.title = [tag.path, tag.description, color === null ? text.addPen : text.removePen].filter(Boolean).join('\n');
     line.setAttribute('aria-selected', String(color !== null));
-    line.setAttribute('aria-label', [row.name, tag.description, tag.unit].filter(Boolean).join(', '));
     const mark = el('span', { class: 'mark', 'aria-hidden': 'true' }, color === null ? GLYPHS[tag.kind] : '');
     if (color !== null) {
       line.classList.add('picked');
       line.style.setProperty('--pen', color);
     }
-    line.append(mark, el('span', { class: 'tree-name' }, row.name), el('span', { class: 'tree-side' }, tag.unit ?? ''));
+    line.append(mark, el('span', { class: 'tree-name' }, row.name), el('span', { class: 'tree-side' }, tag.unit ?? ''), el('span', { class: 'unseen' }, tag.description ?? ''));
     return line;
   }
 

@@ -79,7 +79,7 @@ export class Toolbar {
     );
     this.expression = el(
       'button',
-      { type: 'button', class: 'tool calculate', title: text.calculateTitle, 'aria-label': text.calculate, 'aria-haspopup': 'dialog', onclick: () => events.onExpression(this.expression) },
+      { type: 'button', class: 'tool calculate', title: text.calculateTitle, 'aria-label': `${text.calculate}, f(x)`, 'aria-haspopup': 'dialog', onclick: () => events.onExpression(this.expression) },
       'f(x)',
     );
     this.scales = opening('scales', text.scales, text.scalesTitle, events.onScales);
@@ -124,7 +124,9 @@ export class Toolbar {
     pressed(this.#statistics, statistics);
     pressed(this.compare, compare > 0);
     const window = paused ? windowText(shown) : text.last(spanText(span));
-    setText(this.#windowText, compare > 0 ? `${window}, ${text.compared(spanText(compare))}` : window);
+    const shownText = compare > 0 ? `${window}, ${text.compared(spanText(compare))}` : window;
+    setText(this.#windowText, shownText);
+    label(this.dates, `${text.dates}, ${shownText}`);
     this.dates.dataset['paused'] = String(paused);
   }
 
@@ -139,6 +141,10 @@ export class Toolbar {
 function pressed(button: HTMLElement, is: boolean): void {
   const value = String(is);
   if (button.getAttribute('aria-pressed') !== value) button.setAttribute('aria-pressed', value);
+}
+
+function label(button: HTMLElement, name: string): void {
+  if (button.getAttribute('aria-label') !== name) button.setAttribute('aria-label', name);
 }
 
 function windowText({ from, to }: Window): string {

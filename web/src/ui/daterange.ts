@@ -27,9 +27,6 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
   const form = el(
     'form',
     {
-      class: 'date-range',
-      role: 'dialog',
-      'aria-label': text.dates,
       // ours, in the page's language, rather than the browser's
       novalidate: true,
       onsubmit: (event) => {
@@ -49,6 +46,6 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
     fault,
     el('button', { type: 'submit', class: 'primary' }, text.show),
   );
-  const close = openBelow(anchor, form);
+  const close = openBelow(anchor, el('div', { class: 'date-range', role: 'dialog', 'aria-label': text.dates }, form));
   from.focus();
 }

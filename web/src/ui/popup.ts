@@ -31,7 +31,8 @@ export function openBelow(anchor: HTMLElement, popup: HTMLElement): () => void {
   });
   // keys pressed in it are none of the page's
   popup.classList.add('popup');
-  document.body.append(popup);
+  // where its button is, for those who go from landmark to landmark
+  (anchor.closest('header, main, .edit-bar') ?? document.body).append(popup);
   const box = anchor.getBoundingClientRect();
   const below = box.bottom + 6;
   const fits = below + popup.offsetHeight <= innerHeight - 4;
