@@ -1,6 +1,6 @@
 /** The value axes of the strips: where they stand beside the plot, their ticks, labels and grid. uPlot has the time axis. Widths in CSS pixels, areas in those of the canvas. */
 import { decimalsOfStep, formatNumber } from '../ui/format';
-import { cssColor, currentTheme, penColor } from '../ui/theme';
+import { cssColor, currentTheme, penInk } from '../ui/theme';
 import { type Scale, type Strip, ticks } from './scales';
 
 export const FONT = '11px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
@@ -99,7 +99,7 @@ export class Axes {
         const before = sum((axis.right ? this.#widths.right : this.#widths.left).slice(0, axis.slot));
         const out = axis.right ? 1 : -1;
         const edge = (axis.right ? box.left + box.width : box.left) + out * before * ratio;
-        ctx.fillStyle = axis.scale.pens.length === 1 ? penColor(currentTheme(), axis.scale.pens[0]!.color) : muted;
+        ctx.fillStyle = axis.scale.pens.length === 1 ? penInk(currentTheme(), axis.scale.pens[0]!.color) : muted;
         ctx.font = scaled(FONT, ratio);
         ctx.textAlign = axis.right ? 'left' : 'right';
         ctx.beginPath();

@@ -8,7 +8,7 @@ import uPlot from 'uplot';
 import type { Store } from '../data/store';
 import type { Pen } from '../pens/pen';
 import { day, timeOfDay, type Window } from '../time/spans';
-import { cssColor, currentTheme, penColor, penDash } from '../ui/theme';
+import { cssColor, currentTheme, lineScale, penColor, penDash } from '../ui/theme';
 import { areas, type Area, Axes, type Box } from './axes';
 import { drawLimits, drawRange } from './bands';
 import { CursorLines, type CursorName, type Cursors } from './cursors';
@@ -321,7 +321,7 @@ export class Chart {
         lines.earlier.draw(ctx, pen, pen.earlier, { ...options, holdsTo: this.#window.to });
       }
       ctx.globalAlpha = alpha;
-      ctx.lineWidth = (raised ? 2.6 : this.#pens.length > MANY ? 1 : 1.5) * ratio;
+      ctx.lineWidth = (raised ? 2.6 : this.#pens.length > MANY ? 1 : 1.5) * lineScale() * ratio;
       ctx.setLineDash(penDash(pen.color).map((dash) => dash * ratio));
       lines.shown.draw(ctx, pen, pen.shown, options);
       ctx.setLineDash([]);

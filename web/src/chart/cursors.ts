@@ -1,6 +1,7 @@
 /** The two cursors that stay where they are put, A and B: lines over the plot that can be dragged and moved by keys. */
 import type { Window } from '../time/spans';
 import { text } from '../ui/strings';
+import { day, timeOfDay } from '../time/spans';
 import { el } from '../ui/dom';
 
 export interface Cursors {
@@ -47,12 +48,22 @@ export class CursorLines {
       const left = at === null ? -1 : this.#left(at[name]);
       line.hidden = left < 0 || left > this.target.width();
       line.style.transform = `translateX(${left}px)`;
+      if (at !== null) this.#describe(line, at[name]);
     }
     this.#between.hidden = at === null;
     if (at === null) return;
     const [from, to] = [at.a, at.b].map((ts) => Math.max(0, Math.min(this.target.width(), this.#left(ts)))).sort((one, other) => one - other) as [number, number];
     this.#between.style.transform = `translateX(${from}px)`;
     this.#between.style.width = `${to - from}px`;
+  }
+
+  /** For screen readers: where it stands, in thousandths of the window, and when that is. */
+  #describe(line: HTMLElement, ts: number): void {
+    const { from, to } = this.target.window();
+    const now = String(Math.round(((ts - from) / (to - from)) * 1000));
+    if (line.getAttribute('aria-valuenow') === now) return;
+    line.setAttribute('aria-valuenow', now);
+    line.setAttribute('aria-valuetext', `${day(ts)} ${timeOfDay(ts, 1)}`);
   }
 
   #left(ts: number): number {
@@ -62,7 +73,7 @@ export class CursorLines {
 
   #line(name: CursorName, over: HTMLElement): HTMLElement {
     const handle = el('span', { class: 'cursor-handle' }, name.toUpperCase());
-    const line = el('div', { class: 'cursor-line', role: 'slider', tabindex: 0, 'aria-label': text.cursor(name.toUpperCase()), 'data-cursor': name }, handle);
+    const line = el('div', { class: 'cursor-line', role: 'slider', tabindex: 0, 'aria-label': text.cursor(name.toUpperCase()), 'aria-valuemin': 0, 'aria-valuemax': 1000, 'aria-valuenow': 0, 'data-cursor': name }, handle);
     const move = (event: PointerEvent): void => {
       const { from, to } = this.target.window();
       const left = Math.max(0, Math.min(this.target.width(), event.clientX - over.getBoundingClientRect().left));

@@ -2,6 +2,7 @@
 import { el, setText } from '../ui/dom';
 import { type Dashboard, type Tile } from './document';
 import { readingOrder, rows } from './layout';
+import { strings } from './strings';
 import type { Context, View } from './tiles/tile';
 import { makeView } from './tiles';
 
@@ -20,7 +21,7 @@ function essence({ x: _x, y: _y, w: _w, h: _h, ...rest }: Tile): string {
 }
 
 export class Board {
-  readonly element = el('div', { class: 'board' });
+  readonly element = el('div', { class: 'board', tabindex: 0, role: 'group', 'aria-label': strings.title });
   frames: Frame[] = [];
 
   constructor(private readonly context: Context) {}
@@ -59,11 +60,11 @@ export class Board {
 
   #frame(tile: Tile): Frame {
     const view = makeView(tile, this.context);
-    const heading = el('h3', { class: 'tile-title' }, tile.title ?? view.title());
+    const heading = el('h2', { class: 'tile-title' }, tile.title ?? view.title());
     const plain = tile.type === 'text' && (tile.title ?? '') === '';
     const element = el(
-      'section',
-      { class: `tile ${plain ? 'plain' : ''}`, 'data-type': tile.type, 'aria-label': tile.title ?? (tile.type === 'text' ? tile.text : view.title()) },
+      'div',
+      { class: `tile ${plain ? 'plain' : ''}`, role: 'group', 'data-type': tile.type, 'aria-label': tile.title ?? (tile.type === 'text' ? tile.text : view.title()) },
       plain ? '' : heading,
       el('div', { class: 'tile-body' }, view.element),
       el('span', { class: 'tile-size', 'aria-hidden': 'true' }),

@@ -48,13 +48,13 @@ export class Editor {
     };
     this.bar = el(
       'div',
-      { class: 'edit-bar', role: 'toolbar', 'aria-label': strings.edit },
-      el('div', { class: 'group' }, button(strings.add, (of) => openMenu(of, strings.add, [TILE_TYPES.map((type) => ({ label: strings.types[type], action: () => this.#add(type) }))]), { 'aria-haspopup': 'menu' })),
+      { class: 'edit-bar', role: 'region', 'aria-label': strings.edit },
+      el('div', { class: 'group' }, button(strings.add, (of) => openMenu(of, strings.add, [{ items: TILE_TYPES.map((type) => ({ label: strings.types[type], action: () => this.#add(type) })) }]), { 'aria-haspopup': 'menu' })),
       el('div', { class: 'group' }, this.#buttons.undo, this.#buttons.redo),
       el('div', { class: 'group' }, button(strings.settings, () => this.#settings()), button(strings.json, () => this.#json()), button(strings.remove, () => events.onDelete())),
       el('div', { class: 'group' }, this.#buttons.save, button(strings.done, () => events.onDone())),
       this.#state,
-      el('p', { class: 'edit-help' }, strings.editing),
+      el('p', { class: 'edit-help', id: 'edit-help' }, strings.editing),
     );
     const { signal } = this.#ended;
     board.element.classList.add('editing');
@@ -82,7 +82,7 @@ export class Editor {
   end(): void {
     this.#ended.abort();
     this.board.element.classList.remove('editing');
-    for (const { element } of this.board.frames) element.removeAttribute('tabindex');
+    for (const { element } of this.board.frames) for (const name of ['tabindex', 'aria-describedby']) element.removeAttribute(name);
     this.bar.remove();
   }
 
@@ -98,7 +98,10 @@ export class Editor {
 
   #refresh(): void {
     this.events.onChange(this.#undo.current);
-    for (const { element } of this.board.frames) element.tabIndex = 0;
+    for (const { element } of this.board.frames) {
+      element.tabIndex = 0;
+      element.setAttribute('aria-describedby', 'edit-help');
+    }
     this.#buttons.undo.disabled = !this.#undo.canUndo;
     this.#buttons.redo.disabled = !this.#undo.canRedo;
     this.#buttons.save.disabled = !this.dirty;

@@ -5,15 +5,20 @@ import { DecodedSocket } from '../data/decoder';
 import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
 import { subprotocols } from '../data/protocol';
 import { type ConnectionState, Stream } from '../data/stream';
+import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
-import { initTheme, toggleTheme } from '../ui/theme';
+import { text as both } from '../ui/strings';
+import { initTheme } from '../ui/theme';
+import { announce } from '../ui/announce';
 import { askForToken } from '../ui/token';
 import { Board } from './board';
 import { ask, button } from './dialogs';
 import type { Dashboard } from './document';
 import { Editor } from './editor';
 import { Feed } from './feed';
+import { showBoardKeys, listenForHelp } from './keyslist';
 import { Kpis } from './kpis';
+import { LevelWatch } from './levels';
 import { strings } from './strings';
 import { tagsOf } from './tiles/kpi';
 import type { Context } from './tiles/tile';
@@ -55,11 +60,14 @@ export class Page {
   readonly #feed: Feed;
   readonly #kpis: Kpis;
   readonly #board: Board;
+  readonly #levels = new LevelWatch();
 
   readonly #pick = el('select', { class: 'pick', 'aria-label': strings.pick, onchange: () => (location.hash = this.#pick.value) });
   readonly #editButton = button(strings.edit, () => this.#edit(), { class: 'plain edit' });
   readonly #lamp = el('div', { class: 'state', role: 'status' });
   readonly #lampText = el('span', { class: 'state-text' });
+  // what counts down is not read out
+  readonly #countdown = el('span', { class: 'state-text', 'aria-hidden': 'true' });
   readonly #problem = el('div', { class: 'problem', role: 'alert', hidden: true });
   readonly #problemText = el('span');
   readonly #empty = el('div', { class: 'empty', hidden: true });
@@ -83,12 +91,13 @@ export class Page {
     });
     const context: Context = { feed: this.#feed, kpis: this.#kpis, clock: this.#clock, dashboard: () => this.#now() ?? { title: '', tiles: [] }, redraw };
     this.#board = new Board(context);
-    this.#lamp.append(el('span', { class: 'lamp', 'aria-hidden': 'true' }), this.#lampText);
+    this.#lamp.append(el('span', { class: 'lamp', 'aria-hidden': 'true' }), el('span', {}, this.#lampText, this.#countdown));
     this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': strings.dismiss, onclick: () => (this.#problem.hidden = true) }, icon('close')));
     const tool = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLElement => el('button', { type: 'button', class: 'tool', 'aria-label': label, title: label, onclick: action }, icon(name));
     this.#header = el(
       'header',
       { class: 'bar' },
+      el('button', { type: 'button', class: 'skip', onclick: () => this.#board.element.focus() }, strings.skip),
       el('a', { class: 'home', href: './', title: strings.trends }, strings.trends),
       el('h1', {}, this.#pick),
       this.#editButton,
@@ -96,14 +105,12 @@ export class Page {
       el('span', { class: 'spring' }),
       this.#lamp,
       tool('expand', strings.fullscreen, () => void (document.fullscreenElement === null ? document.documentElement.requestFullscreen() : document.exitFullscreen())),
-      tool('theme', strings.theme, () => {
-        toggleTheme();
-        redraw();
-      }),
+      appearanceButton(showBoardKeys),
     );
     this.#main.append(this.#problem, this.#empty, this.#board.element);
     root.append(this.#header, this.#main);
     initTheme(redraw);
+    listenForHelp();
     window.addEventListener('hashchange', () => void this.#open());
     window.addEventListener('online', () => this.#stream.retryNow());
     window.addEventListener('beforeunload', (event) => this.#editor?.dirty && event.preventDefault());
@@ -341,12 +348,13 @@ export class Page {
     const dashboard = this.#now();
     if (dashboard !== null) this.#wantKpis(dashboard);
     this.#board.update(this.#clock.now());
+    for (const passed of this.#levels.passed(this.#board.frames)) announce(passed);
   }
 
   #state(state: ConnectionState): void {
     this.#lamp.dataset['state'] = state.name;
-    const words = strings.states[state.name];
-    setText(this.#lampText, typeof words === 'string' ? words : words(state.name === 'reconnecting' ? Math.max(0, Math.ceil((state.at - Date.now()) / 1000)) : 0));
+    setText(this.#lampText, both.state[state.name]);
+    setText(this.#countdown, state.name === 'reconnecting' ? both.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
   }
 
   #tell(text: string | null, topic: Topic = 'page'): void {

@@ -1,8 +1,8 @@
 /** Lines over time, with or without axes, and bands of states: on a canvas, from the stores. Times are µs. */
 import { extent, niceRange, stretches, trace } from '../chart/trace';
-import { decimalsOfStep, formatNumber } from '../ui/format';
+import { decimalsOfStep, formatNumber, formatSample } from '../ui/format';
 import { tickLabel, type Window } from '../time/spans';
-import { cssColor, currentTheme, penColor } from '../ui/theme';
+import { cssColor, currentTheme, lineScale, penColor } from '../ui/theme';
 import { stateName } from './alarms';
 import { timeStep, timeTicks, valueStep, valueTicks } from './axes';
 import type { Canvas } from './canvas';
@@ -67,7 +67,7 @@ export function drawLines(canvas: Canvas, lines: readonly Line[], { window, now,
   for (const { series, color } of lines) {
     const { tag, store } = series;
     ctx.strokeStyle = ctx.fillStyle = penColor(theme, color);
-    ctx.lineWidth = 1.6;
+    ctx.lineWidth = 1.6 * lineScale();
     ctx.beginPath();
     trace(ctx, store, { window, step: tag.step, holdsTo: now, x, y });
     ctx.stroke();
@@ -149,10 +149,10 @@ export function drawBands(canvas: Canvas, bands: readonly { series: Series | nul
       ctx.globalAlpha = 0.85;
       ctx.fillRect(start, y, Math.max(1, end - start - 0.5), height);
       ctx.globalAlpha = 1;
-      const width = ctx.measureText(name).width;
-      if (height < 12 || end - start < width + 8) continue;
-      ctx.fillStyle = theme === 'dark' ? '#0b1016' : '#ffffff';
-      ctx.fillText(name, start + 4, y + height / 2 + 0.5);
+      const label = tag.kind === 'bool' ? formatSample(tag, store.at(at)) : name;
+      if (height < 12 || end - start < ctx.measureText(label).width + 8) continue;
+      ctx.fillStyle = cssColor('--ground');
+      ctx.fillText(label, start + 4, y + height / 2 + 0.5);
     }
   });
 }

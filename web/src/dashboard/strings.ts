@@ -1,11 +1,12 @@
-/** All words that the dashboards show. */
+/** What the page of dashboards says beside what both pages say, in English, and the choice between that and its translations. */
+import { language } from '../ui/language';
 import type { TileType } from './document';
+import { dutch } from './strings.nl';
 
-export const strings = {
+const english = {
   title: 'Dashboards',
   trends: 'Trends',
   pick: 'Dashboard',
-  theme: 'Dark or light',
   fullscreen: 'Full screen',
   edit: 'Edit',
   done: 'Done',
@@ -17,7 +18,6 @@ export const strings = {
   unreachable: 'The server cannot be reached.',
   wantsToken: 'It was started with one.',
   dismiss: 'Dismiss',
-  states: { connecting: 'connecting', live: 'live', reconnecting: (s: number) => `reconnecting in ${s} s`, offline: 'offline' },
 
   // tiles
   unknownTag: (path: string) => `Unknown tag: ${path}`,
@@ -56,6 +56,25 @@ export const strings = {
   },
   chart: (title: string) => `Chart: ${title}`,
   bands: (title: string) => `States: ${title}`,
+  lasting: (what: string, state: string, since: string) => `${what}: ${state} since ${since}`,
+  levels: {
+    alarm: (title: string, value: string) => `Alarm: ${title}, ${value}`,
+    warning: (title: string, value: string) => `Warning: ${title}, ${value}`,
+    none: (title: string, value: string) => `${title} is back to normal: ${value}`,
+  },
+  activeAlarms: (title: string, count: number) => `${title}: ${count === 0 ? 'none is on' : count === 1 ? '1 is on' : `${count} are on`}`,
+  skip: 'Skip to the tiles',
+
+  // keys
+  does: {
+    walk: 'From tile to tile',
+    move: 'Move the tile',
+    size: 'Make the tile larger or smaller',
+    change: 'Change the tile',
+    remove: 'Delete the tile',
+    undo: 'Undo, redo',
+    help: 'This list',
+  },
 
   // editing
   editing: 'Click a tile to change it, drag it to move it, drag its corner to size it. With the keyboard: arrows move, Shift and arrows size, Enter changes, Delete removes.',
@@ -118,4 +137,8 @@ export const strings = {
     target: 'Target, 0 to 1',
     alarm: 'Alarm below, 0 to 1',
   },
-} as const;
+};
+
+export type Strings = typeof english;
+
+export const strings: Strings = { en: english, nl: dutch }[language];

@@ -65,9 +65,6 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
   const form = el(
     'form',
     {
-      class: 'expression popup',
-      role: 'dialog',
-      'aria-label': strings.calculate,
       novalidate: true,
       onsubmit: (event) => {
         event.preventDefault();
@@ -89,6 +86,6 @@ export function askForExpression(anchor: HTMLElement, tags: readonly Tag[], take
     el('div', { class: 'offered' }, ...tags.map((tag) => el('button', { type: 'button', title: tag.path, onclick: () => insert(tag.path) }, shortest(tag, tags)))),
     submit,
   );
-  const close = openBelow(anchor, form);
+  const close = openBelow(anchor, el('div', { class: 'expression', role: 'dialog', 'aria-label': strings.calculate }, form));
   input.focus();
 }

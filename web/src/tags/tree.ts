@@ -12,8 +12,15 @@ export interface Folder {
 
 /** A visible line of the tree. */
 export type Row =
-  | { readonly kind: 'folder'; readonly level: number; readonly folder: Folder; readonly open: boolean }
-  | { readonly kind: 'tag'; readonly level: number; readonly tag: Tag; readonly name: string };
+  | ({ readonly kind: 'folder'; readonly folder: Folder; readonly open: boolean } & Place)
+  | ({ readonly kind: 'tag'; readonly tag: Tag; readonly name: string } & Place);
+
+/** Where a line stands: how deep, and which it is of those beside it, from 1. */
+interface Place {
+  readonly level: number;
+  readonly place: number;
+  readonly of: number;
+}
 
 function folder(name: string, path: string): Folder {
   return { name, path, folders: new Map(), tags: [], count: 0 };
@@ -64,13 +71,15 @@ export function visibleRows(root: Folder, open: ReadonlySet<string>, everything 
   const rows: Row[] = [];
   const compare = new Intl.Collator('en', { numeric: true }).compare;
   const visit = (at: Folder, level: number): void => {
+    const of = at.folders.size + at.tags.length;
+    let place = 0;
     for (const child of [...at.folders.values()].sort((a, b) => compare(a.name, b.name))) {
       const isOpen = everything || open.has(child.path);
-      rows.push({ kind: 'folder', level, folder: child, open: isOpen });
+      rows.push({ kind: 'folder', level, place: ++place, of, folder: child, open: isOpen });
       if (isOpen) visit(child, level + 1);
     }
     const tags = at.tags.map((tag) => ({ tag, name: lastLevel(tag.path) })).sort((a, b) => compare(a.name, b.name));
-    for (const { tag, name } of tags) rows.push({ kind: 'tag', level, tag, name });
+    for (const { tag, name } of tags) rows.push({ kind: 'tag', level, place: ++place, of, tag, name });
   };
   visit(root, 0);
   return rows;

@@ -9,6 +9,8 @@ import { text } from '../ui/strings';
 export const DRAGGED = 'application/x-historian-tags';
 
 const ROW = 24;
+/** Letters that follow each other faster are one word. */
+const TYPING_MS = 800;
 /** Lines beyond the edges, so that scrolling does not show blanks. */
 const MARGIN = 8;
 
@@ -33,6 +35,8 @@ export class TreeView {
   #open: Set<string> | null = null;
   #rows: Row[] = [];
   #active = 0;
+  /** letters that were typed to find a name */
+  #typed = { letters: '', at: -Infinity };
 
   constructor(private readonly events: TreeEvents) {
     this.search = el('input', {
@@ -53,7 +57,7 @@ export class TreeView {
     this.#canvas = el('div', { class: 'tree-canvas', role: 'presentation' });
     this.#scroller = el(
       'div',
-      { class: 'tree', id: 'tag-tree', role: 'tree', 'aria-label': text.tags, tabindex: 0, onscroll: () => this.#render(), onkeydown: (event) => this.#key(event as KeyboardEvent) },
+      { class: 'tree', id: 'tag-tree', role: 'tree', 'aria-label': text.tags, 'aria-multiselectable': true, tabindex: 0, onscroll: () => this.#render(), onkeydown: (event) => this.#key(event as KeyboardEvent) },
       this.#canvas,
     );
     this.#count = el('div', { class: 'tree-count', 'aria-live': 'polite' });
@@ -89,7 +93,7 @@ export class TreeView {
     const lines: HTMLElement[] = [];
     for (let i = first; i < last; i++) lines.push(this.#line(this.#rows[i]!, i));
     this.#canvas.replaceChildren(...lines);
-    if (this.#rows.length > 0) this.#scroller.setAttribute('aria-activedescendant', `tree-row-${this.#active}`);
+    if (this.#active >= first && this.#active < last) this.#scroller.setAttribute('aria-activedescendant', `tree-row-${this.#active}`);
     else this.#scroller.removeAttribute('aria-activedescendant');
   }
 
@@ -99,6 +103,9 @@ export class TreeView {
       id: `tree-row-${i}`,
       role: 'treeitem',
       'aria-level': row.level + 1,
+      // only lines in view are in the page
+      'aria-posinset': row.place,
+      'aria-setsize': row.of,
       draggable: 'true',
       ondragstart: (event) => {
         const paths = row.kind === 'tag' ? [row.tag.path] : branchTags(row.folder).map((tag) => tag.path);
@@ -142,13 +149,12 @@ export class TreeView {
     line.dataset['path'] = tag.path;
     line.title = [tag.path, tag.description, color === null ? text.addPen : text.removePen].filter(Boolean).join('\n');
     line.setAttribute('aria-selected', String(color !== null));
-    line.setAttribute('aria-label', [row.name, tag.description, tag.unit].filter(Boolean).join(', '));
     const mark = el('span', { class: 'mark', 'aria-hidden': 'true' }, color === null ? GLYPHS[tag.kind] : '');
     if (color !== null) {
       line.classList.add('picked');
       line.style.setProperty('--pen', color);
     }
-    line.append(mark, el('span', { class: 'tree-name' }, row.name), el('span', { class: 'tree-side' }, tag.unit ?? ''));
+    line.append(mark, el('span', { class: 'tree-name' }, row.name), el('span', { class: 'tree-side' }, tag.unit ?? ''), el('span', { class: 'unseen' }, tag.description ?? ''));
     return line;
   }
 
@@ -189,6 +195,21 @@ export class TreeView {
     }
   }
 
+  /** To the next line whose name begins with what has been typed. */
+  #seek(letter: string, at: number): void {
+    const before = at - this.#typed.at < TYPING_MS ? this.#typed.letters : '';
+    const letters = before + letter.toLowerCase();
+    this.#typed = { letters, at };
+    const from = before === '' ? this.#active + 1 : this.#active;
+    const name = (row: Row): string => (row.kind === 'tag' ? row.name : row.folder.name).toLowerCase();
+    for (let i = 0; i < this.#rows.length; i++) {
+      const place = (from + i) % this.#rows.length;
+      if (!name(this.#rows[place]!).startsWith(letters)) continue;
+      this.#active = place;
+      return;
+    }
+  }
+
   #key(event: KeyboardEvent): void {
     const row = this.#rows[this.#active];
     if (row === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -198,11 +219,12 @@ export class TreeView {
     if (by !== undefined) this.#active = Math.max(0, Math.min(this.#rows.length - 1, this.#active + by));
     else if (event.key === 'Enter' && event.shiftKey && row.kind === 'folder') this.#branch(row.folder);
     else if (event.key === 'Enter' || event.key === ' ') this.#activate(row);
-    else if (event.key === 'ArrowRight' && row.kind === 'folder' && !row.open) this.#setOpen(row.folder, true);
+    else if (event.key === 'ArrowRight' && row.kind === 'folder') row.open ? this.#active++ : this.#setOpen(row.folder, true);
     else if (event.key === 'ArrowLeft' && row.kind === 'folder' && row.open) this.#setOpen(row.folder, false);
     else if (event.key === 'ArrowLeft') {
       while (this.#active > 0 && this.#rows[this.#active]!.level >= row.level) this.#active--;
-    } else return;
+    } else if (/^[\p{L}\p{N}]$/u.test(event.key)) this.#seek(event.key, event.timeStamp);
+    else return;
     event.preventDefault();
     event.stopPropagation();
     const top = this.#active * ROW;

@@ -1,4 +1,7 @@
-/** Time spans: the presets, how a window moves and zooms, and how times are written. Times are µs. */
+/** Time spans: the presets, how a window moves and zooms, and how times are written, in the language of the page. Times are µs. */
+import { decimalSign, language } from '../ui/language';
+import { text } from '../ui/strings';
+
 export const SECOND = 1_000_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
@@ -10,14 +13,7 @@ export interface Preset {
   readonly span: number;
 }
 
-export const PRESETS: readonly Preset[] = [
-  { label: '5 m', title: '5 minutes', span: 5 * MINUTE },
-  { label: '15 m', title: '15 minutes', span: 15 * MINUTE },
-  { label: '1 h', title: '1 hour', span: HOUR },
-  { label: '8 h', title: '8 hours', span: 8 * HOUR },
-  { label: '1 d', title: '1 day', span: DAY },
-  { label: '7 d', title: '7 days', span: 7 * DAY },
-];
+export const PRESETS: readonly Preset[] = [5 * MINUTE, 15 * MINUTE, HOUR, 8 * HOUR, DAY, 7 * DAY].map((span, i) => ({ ...text.presets[i]!, span }));
 
 export const DEFAULT_SPAN = 15 * MINUTE;
 const MIN_SPAN = 100_000;
@@ -54,26 +50,40 @@ export function pointsFor(width: number): number {
 
 const two = (n: number): string => String(n).padStart(2, '0');
 
+/** In 24 hours, as plants have them in every language. */
 export function timeOfDay(us: number, decimals = 0): string {
-  const date = new Date(Math.floor(us / 1000));
-  const text = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-  if (decimals === 0) return text;
+  const time = isoTime(us);
+  if (decimals === 0) return time;
   const fraction = String(((us % SECOND) + SECOND) % SECOND | 0).padStart(6, '0');
-  return `${text}.${fraction.slice(0, decimals)}`;
+  return `${time}${decimalSign}${fraction.slice(0, decimals)}`;
 }
 
+// in English the order of day and month differs from country to country; all of them read 2026-03-01
+const dates = language === 'en' ? null : new Intl.DateTimeFormat(language, { day: '2-digit', month: '2-digit', year: 'numeric' });
+
 export function day(us: number): string {
+  return dates === null ? isoDay(us) : dates.format(us / 1000);
+}
+
+/** For machines, whole seconds. */
+export function isoTime(us: number): string {
+  const date = new Date(Math.floor(us / 1000));
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+export function isoDay(us: number): string {
   const date = new Date(us / 1000);
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 /** As in `1 h 30 min`: the two largest units. */
 export function spanText(span: number): string {
+  const { d, h, min, s, ms } = text.units;
   const units: [string, number][] = [
-    ['d', DAY],
-    ['h', HOUR],
-    ['min', MINUTE],
-    ['s', SECOND],
+    [d, DAY],
+    [h, HOUR],
+    [min, MINUTE],
+    [s, SECOND],
   ];
   for (const [i, [name, size]] of units.entries()) {
     if (span < size) continue;
@@ -82,7 +92,7 @@ export function spanText(span: number): string {
     const rest = next === undefined ? 0 : Math.round((span - whole * size) / next[1]);
     return rest > 0 && next !== undefined ? `${whole} ${name} ${rest} ${next[0]}` : `${whole} ${name}`;
   }
-  return `${Math.round(span / 1000)} ms`;
+  return `${Math.round(span / 1000)} ${ms}`;
 }
 
 /** The label of a tick of the time axis; `increment` between ticks. The date stands below where a day begins, and at the first tick. */

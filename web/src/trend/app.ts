@@ -8,7 +8,7 @@ import { TreeView } from '../tags/treeview';
 import { View } from '../time/view';
 import { askForDates } from '../ui/daterange';
 import { el } from '../ui/dom';
-import { currentTheme, initTheme, penColor, toggleTheme } from '../ui/theme';
+import { currentTheme, initTheme, penColor } from '../ui/theme';
 import { AddressBar } from './addressbar';
 import { Analysis } from './analysis';
 import { Catalogue } from './catalogue';
@@ -17,6 +17,7 @@ import { connectStream } from './connect';
 import { acceptTags } from './droptarget';
 import { exposeForTests } from './exposed';
 import { type PageState, parseHash } from './hash';
+import { showTrendKeys } from './keyslist';
 import { placeParts, toggleDrawer } from './layout';
 import { openExportMenu, openScalesMenu, type Scales } from './menus';
 import { PenEdits } from './penedits';
@@ -133,11 +134,9 @@ export class App {
       onForward: () => this.#view.forward(),
       onPause: () => this.#view.hold(this.#view.window),
       onLive: () => this.#view.goLive(),
-      onTheme: () => {
-        toggleTheme();
-        this.#restyle();
-      },
       onMenu: toggleDrawer,
+      onKeys: showTrendKeys,
+      onSkip: () => this.#picture.host.focus(),
       onCursors: () => this.#analysis.toggleCursors(),
       onStatistics: () => this.#analysis.toggleStatistics(),
       onDates: (anchor) => askForDates(anchor, this.#view.window, (window) => this.#view.move(window)),
@@ -182,6 +181,7 @@ export class App {
       analysis: this.#analysis,
       toolbar: this.#toolbar,
       tree: this.#tree,
+      readout: this.#readout,
       scales: () => this.#scales,
       setScales: (scales) => this.#setScales(scales),
       cursor: () => this.#cursor,

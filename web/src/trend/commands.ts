@@ -4,8 +4,10 @@ import type { View } from '../time/view';
 import type { TreeView } from '../tags/treeview';
 import type { Analysis } from './analysis';
 import { type Action, listenForKeys } from './keys';
+import { showTrendKeys } from './keyslist';
 import { closeDrawer } from './layout';
 import type { Scales } from './menus';
+import type { Readout } from './readout';
 import type { Toolbar } from './toolbar';
 
 const LAYOUTS: readonly Layout[] = ['overlay', 'units', 'pens'];
@@ -15,13 +17,14 @@ export interface Commanded {
   readonly analysis: Analysis;
   readonly toolbar: Toolbar;
   readonly tree: TreeView;
+  readonly readout: Readout;
   readonly scales: () => Scales;
   readonly setScales: (scales: Scales) => void;
   /** where the mouse is, µs; null: nowhere */
   readonly cursor: () => number | null;
 }
 
-export function commandByKeys({ view, analysis, toolbar, tree, scales, setScales, cursor }: Commanded): void {
+export function commandByKeys({ view, analysis, toolbar, tree, readout, scales, setScales, cursor }: Commanded): void {
   const setCursor = (name: 'a' | 'b'): void => analysis.moveCursor(name, cursor() ?? (view.window.from + view.window.to) / 2);
   const does: Record<Action, () => void> = {
     pause: () => view.pauseOrLive(),
@@ -47,6 +50,8 @@ export function commandByKeys({ view, analysis, toolbar, tree, scales, setScales
     statistics: () => analysis.toggleStatistics(),
     compare: () => toolbar.compare.click(),
     export: () => toolbar.export.click(),
+    read: () => readout.read(),
+    help: showTrendKeys,
   };
   listenForKeys((action) => {
     if (typeof action === 'number') view.preset(action);

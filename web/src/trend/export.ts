@@ -1,7 +1,7 @@
 /** Takes what is seen out of the page: the picture as PNG, the samples of the window as CSV or Parquet. */
 import { address, get, token } from '../data/api';
 import type { Pen } from '../pens/pen';
-import { day, timeOfDay, type Window } from '../time/spans';
+import { day, isoDay, isoTime, timeOfDay, type Window } from '../time/spans';
 import { el } from '../ui/dom';
 import { formatNumber, formatSample } from '../ui/format';
 import { cssColor, currentTheme, penColor } from '../ui/theme';
@@ -10,7 +10,7 @@ const LINE = 20;
 
 /** `trend-2026-03-01T060000` */
 export function fileName(window: Window): string {
-  return `trend-${day(window.from)}T${timeOfDay(window.from).replaceAll(':', '')}`;
+  return `trend-${isoDay(window.from)}T${isoTime(window.from).replaceAll(':', '')}`;
 }
 
 /** The query of all samples of the pens in a window. */

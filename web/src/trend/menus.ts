@@ -18,8 +18,8 @@ export function openScalesMenu(anchor: HTMLElement, state: Scales, then: (chosen
   const scalings = Object.entries(text.scaling) as [Scaling, string][];
   const layouts = Object.entries(text.layout) as [Layout, string][];
   openMenu(anchor, text.scales, [
-    layouts.map(([layout, label]) => ({ label, checked: layout === state.layout, action: () => then({ ...state, layout }) })),
-    scalings.map(([scaling, label]) => ({ label, checked: scaling === state.scaling, action: () => then({ ...state, scaling }) })),
+    { items: layouts.map(([layout, label]) => ({ label, checked: layout === state.layout, action: () => then({ ...state, layout }) })) },
+    { items: scalings.map(([scaling, label]) => ({ label, checked: scaling === state.scaling, action: () => then({ ...state, scaling }) })) },
   ]);
 }
 
@@ -34,11 +34,13 @@ export function openCompareMenu(anchor: HTMLElement, compare: number, pens: read
     [week, 7 * DAY],
   ];
   openMenu(anchor, text.compare, [
-    fixed.map(([label, offset]) => ({ label, checked: compare === offset, action: () => then(offset) })),
-    pens
-      .filter((pen) => pen.lane && pen.expression === null)
-      .slice(0, BATCH_TAGS)
-      .map((pen) => ({ label: batch(pen.path.split('/').slice(-2).join(' ')), action: () => then(pen) })),
+    { items: fixed.map(([label, offset]) => ({ label, checked: compare === offset, action: () => then(offset) })) },
+    {
+      items: pens
+        .filter((pen) => pen.lane && pen.expression === null)
+        .slice(0, BATCH_TAGS)
+        .map((pen) => ({ label: batch(pen.path.split('/').slice(-2).join(' ')), action: () => then(pen) })),
+    },
   ]);
 }
 
@@ -51,10 +53,12 @@ export interface Exported {
 export function openExportMenu(anchor: HTMLElement, { pens, window, canvas }: Exported, onFailed: (error: unknown) => void): void {
   const save = (format: 'csv' | 'parquet') => (): void => void saveSamples(pens, window, format).catch(onFailed);
   openMenu(anchor, text.export, [
-    [
-      { label: text.exports.png, action: () => canvas !== null && savePicture(canvas, pens, window) },
-      { label: text.exports.csv, action: save('csv') },
-      { label: text.exports.parquet, action: save('parquet') },
-    ],
+    {
+      items: [
+        { label: text.exports.png, action: () => canvas !== null && savePicture(canvas, pens, window) },
+        { label: text.exports.csv, action: save('csv') },
+        { label: text.exports.parquet, action: save('parquet') },
+      ],
+    },
   ]);
 }

@@ -41,7 +41,7 @@ export class Overview {
     private readonly now: () => number,
     private readonly events: OverviewEvents,
   ) {
-    this.element = el('div', { class: 'overview', role: 'img', 'aria-label': text.overview, hidden: true }, this.#canvas, this.#brush, ...this.#ends);
+    this.element = el('div', { class: 'overview', role: 'slider', tabindex: 0, 'aria-label': text.overview, 'aria-valuemin': 0, 'aria-valuemax': 1000, hidden: true }, this.#canvas, this.#brush, ...this.#ends);
     this.#listen();
     new ResizeObserver(() => this.#draw()).observe(this.element);
     setInterval(() => document.visibilityState === 'visible' && this.#fetch(), REFRESH_MS);
@@ -65,6 +65,16 @@ export class Overview {
     const wide = Math.max(NARROWEST, Math.min(width, right) - Math.max(0, left));
     this.#brush.style.width = `${wide}px`;
     this.#brush.style.transform = `translateX(${Math.max(0, Math.min(width - wide, left))}px)`;
+    this.#describe(range);
+  }
+
+  /** For screen readers: where the window is, in thousandths of all. */
+  #describe(range: Window): void {
+    const { from, to } = this.#shown;
+    const now = String(Math.round(Math.max(0, Math.min(1, ((from + to) / 2 - range.from) / (range.to - range.from))) * 1000));
+    if (this.element.getAttribute('aria-valuenow') === now) return;
+    this.element.setAttribute('aria-valuenow', now);
+    this.element.setAttribute('aria-valuetext', text.between(`${day(from)} ${timeOfDay(from)}`, `${day(to)} ${timeOfDay(to)}`));
   }
 
   /** From the first sample to now; null: not known yet. */
@@ -134,7 +144,26 @@ export class Overview {
     this.show(this.#shown);
   }
 
+  /** The window, moved by keys: by its half, by itself, to either end. */
+  #keyed(key: string): Window | null {
+    const range = this.#all();
+    const { from, to } = this.#shown;
+    const span = to - from;
+    const moves: Readonly<Record<string, number>> = { ArrowLeft: -span / 2, ArrowDown: -span / 2, ArrowRight: span / 2, ArrowUp: span / 2, PageDown: -span, PageUp: span, Home: -Infinity, End: Infinity };
+    const by = moves[key];
+    if (range === null || by === undefined) return null;
+    const begin = Math.max(range.from, Math.min(range.to - span, from + by));
+    return { from: begin, to: begin + span };
+  }
+
   #listen(): void {
+    this.element.addEventListener('keydown', (event) => {
+      const window = event.ctrlKey || event.metaKey || event.altKey ? null : this.#keyed(event.key);
+      if (window === null) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.events.onWindow(window);
+    });
     let drag: { x: number; edge: string | undefined; window: Window } | null = null;
     const perPixel = (): number => {
       const range = this.#all();

@@ -1,26 +1,24 @@
-/** Asks how a pen is drawn, beside its swatch: colour, a scale of its own, limits. */
+/** Asks how a pen is drawn, at its swatch: colour, a scale of its own, limits. */
 import './penstyle.css';
 import { MAX_PENS, type Pen, type PenStyle } from '../pens/pen';
 import { el } from '../ui/dom';
+import { openBelow } from '../ui/popup';
 import { text } from '../ui/strings';
 import { currentTheme, penColor, penDash } from '../ui/theme';
 
+/** Of colours, as the style sheet has them. */
+const COLUMNS = 8;
+
 export function askForStyle(pen: Pen, anchor: HTMLElement, then: (style: PenStyle) => void): void {
-  document.querySelector('.palette')?.remove();
-  const box = anchor.getBoundingClientRect();
-  const close = (): void => {
-    dialog.remove();
-    document.removeEventListener('pointerdown', outside, true);
-  };
-  const outside = (event: Event): void => {
-    if (!dialog.contains(event.target as Node)) close();
-  };
   const colours = Array.from({ length: MAX_PENS }, (_, i) => {
     const button = el('button', {
       type: 'button',
       class: `swatch${penDash(i).length > 0 ? ' dashed' : ''}`,
+      role: 'radio',
+      // one tab stop for all of them, walked with the arrow keys
+      tabindex: i === pen.color ? 0 : -1,
       'aria-label': text.colour(i + 1),
-      'aria-pressed': String(i === pen.color),
+      'aria-checked': String(i === pen.color),
       onclick: () => {
         close();
         then({ ...pen.style, color: i });
@@ -54,24 +52,26 @@ export function askForStyle(pen: Pen, anchor: HTMLElement, then: (style: PenStyl
   const dialog = el(
     'div',
     {
-      class: 'palette popup',
+      class: 'palette',
       role: 'dialog',
       'aria-label': text.penOf(pen.path),
       onkeydown: (event) => {
-        const key = (event as KeyboardEvent).key;
-        if (key !== 'Escape' && !(key === 'Enter' && event.target instanceof HTMLInputElement)) return;
+        if ((event as KeyboardEvent).key !== 'Enter' || !(event.target instanceof HTMLInputElement)) return;
         event.stopPropagation();
-        if (key === 'Enter') apply();
+        apply();
         close();
-        anchor.focus();
       },
     },
-    el('div', { class: 'colours' }, ...colours),
+    el('div', { class: 'colours', role: 'radiogroup', 'aria-label': text.columnColour, onkeydown: (event) => walk(event as KeyboardEvent) }, ...colours),
     ...scale,
   );
-  document.body.append(dialog);
-  dialog.style.left = `${Math.max(4, box.left)}px`;
-  dialog.style.top = `${Math.max(4, box.top - dialog.offsetHeight - 6)}px`;
-  document.addEventListener('pointerdown', outside, true);
+  const walk = (event: KeyboardEvent): void => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const at = colours.indexOf(document.activeElement as HTMLButtonElement);
+    colours[(at + by + MAX_PENS) % MAX_PENS]?.focus();
+  };
+  const close = openBelow(anchor, dialog);
   colours[pen.color]?.focus();
 }

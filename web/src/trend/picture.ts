@@ -21,7 +21,7 @@ export interface PictureEvents {
 }
 
 export class Picture {
-  readonly host = el('div', { class: 'chart', role: 'img', 'aria-label': text.chart });
+  readonly host = el('div', { class: 'chart', tabindex: 0, role: 'group', 'aria-label': text.chart, 'aria-describedby': 'chart-summary' });
   readonly chart: Chart;
   readonly overview: Overview;
   readonly painter: Painter;

@@ -9,10 +9,12 @@ import { judge } from '../data/limits';
 import type { Pen } from '../pens/pen';
 import { lastLevel, parentPath } from '../tags/tree';
 import { day, HOUR, timeOfDay, type Window } from '../time/spans';
+import { announce } from '../ui/announce';
 import { el, icon, setText } from '../ui/dom';
 import { decimalsOf, formatNumber, formatSample, qualityName } from '../ui/format';
 import { text } from '../ui/strings';
-import { currentTheme, penColor } from '../ui/theme';
+import { currentTheme, penColor, penInk } from '../ui/theme';
+import { LimitWatch, readValues, summary } from './spoken';
 import type { Statistics } from './statistics';
 
 export interface ReadoutEvents {
@@ -53,10 +55,13 @@ export class Readout {
   #empty = el('p', { class: 'readout-empty' }, text.noPens);
   #pens: readonly Pen[] = [];
   #columns: readonly Column[] = [];
+  #summary = el('p', { class: 'unseen', id: 'chart-summary' });
+  #limits = new LimitWatch();
+  #state: ReadoutState | null = null;
 
   constructor(private readonly events: ReadoutEvents) {
-    const table = el('table', {}, this.#head, this.#body);
-    this.element = el('section', { class: 'readout', 'aria-label': text.pens, onmouseleave: () => events.onHighlight(null) }, table, this.#empty);
+    const table = el('table', {}, el('caption', { class: 'unseen' }, text.pens), this.#head, this.#body);
+    this.element = el('section', { class: 'readout', 'aria-label': text.pens, onmouseleave: () => events.onHighlight(null) }, this.#summary, table, this.#empty);
   }
 
   setPens(pens: readonly Pen[]): void {
@@ -67,10 +72,19 @@ export class Readout {
 
   update(state: ReadoutState): void {
     const { cursor, live, cursors, statistics } = state;
+    this.#state = state;
     const columns = [...ALWAYS, ...(cursors === null && statistics === null ? PLAIN : []), ...(cursors === null ? [] : CURSORS), ...(statistics === null ? [] : STATISTICS)];
     if (columns.join() !== this.#columns.join()) this.#rebuild(columns);
     setText(this.#newest, cursor !== null ? text.columns.atCursor : live ? text.columns.newest : text.columns.atEnd);
     for (const [pen, line] of this.#lines) this.#updateLine(pen, line, state);
+    setText(this.#summary, `${summary(this.#pens.length, state.window, live)} ${text.chartHelp}`);
+    if (live) for (const passed of this.#limits.passed(this.#pens)) announce(passed);
+  }
+
+  /** Read the values out that are shown. */
+  read(): void {
+    const state = this.#state;
+    if (state !== null) announce(readValues(this.#pens, state));
   }
 
   #updateLine(pen: Pen, { row, cells }: Line, { cursor, window, live, cursors, statistics }: ReadoutState): void {
@@ -122,12 +136,28 @@ export class Readout {
     this.element.classList.toggle('wide', wide);
     const head = (of: Column | null, name: string): HTMLElement => {
       const title = of === null ? undefined : (text.columnTitles as Partial<Record<Column, string>>)[of];
-      return el('th', { scope: 'col', class: name, title }, of === null ? '' : text.columns[of]);
+      const seen = of === null ? el('span', { class: 'unseen' }, name === 'col-color' ? text.columnColour : text.columnRemove) : text.columns[of];
+      return el('th', { scope: 'col', class: name, title }, seen);
     };
     const heads = columns.map((column) => (column === 'newest' ? this.#newest : head(column, classOf(column))));
     this.#head.replaceChildren(el('tr', {}, head(null, 'col-color'), head('tag', 'col-tag'), head('description', 'col-description'), ...heads, head(null, 'col-remove')));
     this.#lines.clear();
+    const focus = this.#focused();
     this.#body.replaceChildren(...this.#pens.map((pen) => this.#line(pen, columns)));
+    if (focus !== null) this.#focus(focus);
+  }
+
+  /** Which button of which line has the focus: lines are made anew. */
+  #focused(): { row: number; button: string } | null {
+    const button = document.activeElement;
+    const row = button?.closest('tbody tr');
+    return row instanceof HTMLTableRowElement && this.#body.contains(row) ? { row: row.sectionRowIndex, button: button?.classList[0] ?? '' } : null;
+  }
+
+  #focus({ row, button }: { row: number; button: string }): void {
+    // of a pen that was removed the next one, or the last
+    const line = this.#body.rows[Math.min(row, this.#body.rows.length - 1)];
+    line?.querySelector<HTMLElement>(`.${button}`)?.focus();
   }
 
   #line(pen: Pen, columns: readonly Column[]): HTMLElement {
@@ -143,12 +173,13 @@ export class Readout {
       'tr',
       { class: calculated ? 'calculated' : undefined, onmouseenter: () => this.events.onHighlight(pen), title: pen.expression ?? tag.path },
       el('td', { class: 'col-color' }, swatch),
-      el('td', { class: 'col-tag' }, el('span', { class: 'pen-above' }, above === '' ? '' : `${above}/`), el('span', { class: 'pen-parent' }, parent === '' ? '' : `${lastLevel(parent)}/`), el('span', { class: 'pen-name' }, name)),
+      el('th', { class: 'col-tag', scope: 'row' }, el('span', { class: 'pen-above' }, above === '' ? '' : `${above}/`), el('span', { class: 'pen-parent' }, parent === '' ? '' : `${lastLevel(parent)}/`), el('span', { class: 'pen-name' }, name)),
       el('td', { class: 'col-description' }, calculated && tag.description === tag.path ? '' : (tag.description ?? '')),
       ...cells.values(),
       el('td', { class: 'col-remove' }, el('button', { class: 'remove', type: 'button', 'aria-label': text.removeOf(tag.path), title: text.remove, onclick: () => this.events.onRemove(pen) }, icon('close'))),
     );
     row.style.setProperty('--pen', penColor(currentTheme(), pen.color));
+    row.style.setProperty('--pen-ink', penInk(currentTheme(), pen.color));
     row.dataset['path'] = tag.path;
     this.#lines.set(pen, { row, cells });
     return row;

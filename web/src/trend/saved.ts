@@ -53,6 +53,7 @@ async function openViews(anchor: HTMLElement): Promise<void> {
           el('button', { type: 'button', class: 'remove', 'aria-label': strings.remove(title), title: strings.remove(title), onclick: () => void trying(async () => {
             await deleteDocument('views', name);
             await load();
+            input.focus();
           }) }, icon('close')),
         ),
       ),
@@ -79,22 +80,17 @@ async function openViews(anchor: HTMLElement): Promise<void> {
   const panel = el(
     'form',
     {
-      class: 'saved-views',
-      role: 'dialog',
-      'aria-label': strings.views,
       novalidate: true,
       onsubmit: (event) => {
         event.preventDefault();
         void save(null);
       },
-      // keys are words here, and no shortcuts of the page
-      onkeydown: (event) => event.stopPropagation(),
     },
     list,
     el('div', { class: 'line' }, input, el('button', { type: 'submit', class: 'primary' }, strings.save)),
     fault,
   );
-  const close = openBelow(anchor, panel);
+  const close = openBelow(anchor, el('div', { class: 'saved-views', role: 'dialog', 'aria-label': strings.views }, panel));
   input.focus();
   await trying(load);
 }

@@ -2,6 +2,7 @@
 import './toolbar.css';
 import type { ConnectionState } from '../data/stream';
 import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
+import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
 import { text } from '../ui/strings';
 import { savedTools } from './saved';
@@ -14,8 +15,11 @@ export interface ToolbarEvents {
   readonly onForward: () => void;
   readonly onPause: () => void;
   readonly onLive: () => void;
-  readonly onTheme: () => void;
   readonly onMenu: () => void;
+  /** the list of keys */
+  readonly onKeys: () => void;
+  /** to the chart, past all of this */
+  readonly onSkip: () => void;
   readonly onCursors: () => void;
   readonly onStatistics: () => void;
   /** dialogs and menus open below `anchor` */
@@ -50,6 +54,8 @@ export class Toolbar {
   #live: HTMLButtonElement;
   #state: HTMLElement;
   #stateText = el('span', { class: 'state-text' });
+  // what counts down is not read out
+  #countdown = el('span', { class: 'state-text', 'aria-hidden': 'true' });
   #windowText = el('span', { class: 'window-text' });
 
   constructor(events: ToolbarEvents) {
@@ -61,7 +67,7 @@ export class Toolbar {
       return made;
     };
     this.#presets = PRESETS.map(({ label, title, span }) =>
-      el('button', { type: 'button', title, 'aria-label': title, 'data-span': span / 1e6, onclick: () => events.onPreset(span) }, label),
+      el('button', { type: 'button', title, 'aria-label': `${label}, ${title}`, 'data-span': span / 1e6, onclick: () => events.onPreset(span) }, label),
     );
     this.#pause = el('button', { type: 'button', class: 'pause', title: text.pauseTitle, onclick: events.onPause }, icon('pause'), text.pause);
     this.#live = el('button', { type: 'button', class: 'live', title: text.liveTitle, onclick: events.onLive }, icon('play'), text.live);
@@ -73,7 +79,7 @@ export class Toolbar {
     );
     this.expression = el(
       'button',
-      { type: 'button', class: 'tool calculate', title: text.calculateTitle, 'aria-label': text.calculate, 'aria-haspopup': 'dialog', onclick: () => events.onExpression(this.expression) },
+      { type: 'button', class: 'tool calculate', title: text.calculateTitle, 'aria-label': `${text.calculate}, f(x)`, 'aria-haspopup': 'dialog', onclick: () => events.onExpression(this.expression) },
       'f(x)',
     );
     this.scales = opening('scales', text.scales, text.scalesTitle, events.onScales);
@@ -81,15 +87,16 @@ export class Toolbar {
     this.export = opening('export', text.export, text.exportTitle, events.onExport);
     this.#cursors = button('cursors', text.cursors, events.onCursors);
     this.#statistics = button('statistics', text.statistics, events.onStatistics);
-    this.#state = el('div', { class: 'state', role: 'status' }, el('span', { class: 'lamp', 'aria-hidden': 'true' }), this.#stateText);
+    this.#state = el('div', { class: 'state', role: 'status' }, el('span', { class: 'lamp', 'aria-hidden': 'true' }), el('span', {}, this.#stateText, this.#countdown));
     const menu = button('menu', text.tags, events.onMenu);
     menu.classList.add('menu');
     this.element = el(
       'header',
       { class: 'toolbar' },
+      el('button', { type: 'button', class: 'skip', onclick: events.onSkip }, text.skip),
       menu,
       el('h1', { class: 'brand' }, mark(), el('span', {}, text.title)),
-      el('div', { class: 'group', role: 'group', 'aria-label': text.timeSpan }, ...this.#presets),
+      el('div', { class: 'group spans', role: 'group', 'aria-label': text.timeSpan }, ...this.#presets),
       el(
         'div',
         { class: 'group tools', role: 'group', 'aria-label': text.moveAndZoom },
@@ -104,7 +111,7 @@ export class Toolbar {
       this.dates,
       el('div', { class: 'extras' }, this.expression, this.scales, this.#cursors, this.#statistics, this.compare, this.export, ...savedTools()),
       this.#state,
-      button('theme', text.theme, events.onTheme),
+      appearanceButton(events.onKeys),
     );
   }
 
@@ -117,20 +124,27 @@ export class Toolbar {
     pressed(this.#statistics, statistics);
     pressed(this.compare, compare > 0);
     const window = paused ? windowText(shown) : text.last(spanText(span));
-    setText(this.#windowText, compare > 0 ? `${window}, ${text.compared(spanText(compare))}` : window);
+    const shownText = compare > 0 ? `${window}, ${text.compared(spanText(compare))}` : window;
+    setText(this.#windowText, shownText);
+    label(this.dates, `${text.dates}, ${shownText}`);
     this.dates.dataset['paused'] = String(paused);
   }
 
   setState(state: ConnectionState, paused: boolean): void {
-    this.#state.dataset['state'] = state.name === 'live' && paused ? 'paused' : state.name;
-    if (state.name === 'reconnecting') setText(this.#stateText, text.reconnecting(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))));
-    else setText(this.#stateText, text.state[state.name === 'live' && paused ? 'paused' : state.name]);
+    const name = state.name === 'live' && paused ? 'paused' : state.name;
+    this.#state.dataset['state'] = name;
+    setText(this.#stateText, text.state[name]);
+    setText(this.#countdown, state.name === 'reconnecting' ? text.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
   }
 }
 
 function pressed(button: HTMLElement, is: boolean): void {
   const value = String(is);
   if (button.getAttribute('aria-pressed') !== value) button.setAttribute('aria-pressed', value);
+}
+
+function label(button: HTMLElement, name: string): void {
+  if (button.getAttribute('aria-label') !== name) button.setAttribute('aria-label', name);
 }
 
 function windowText({ from, to }: Window): string {

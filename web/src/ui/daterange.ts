@@ -2,12 +2,12 @@
 import './daterange.css';
 import { el, setText } from './dom';
 import { closeOpen, openBelow } from './popup';
-import { day, timeOfDay, type Window } from '../time/spans';
+import { isoDay, isoTime, type Window } from '../time/spans';
 import { text } from './strings';
 
 /** A time in µs as the value of an input of type datetime-local, whole seconds. */
 export function toLocal(us: number): string {
-  return `${day(us)}T${timeOfDay(us)}`;
+  return `${isoDay(us)}T${isoTime(us)}`;
 }
 
 /** The window between two values of such inputs, or what is wrong with them. */
@@ -27,9 +27,6 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
   const form = el(
     'form',
     {
-      class: 'date-range',
-      role: 'dialog',
-      'aria-label': text.dates,
       // ours, in the page's language, rather than the browser's
       novalidate: true,
       onsubmit: (event) => {
@@ -49,6 +46,6 @@ export function askForDates(anchor: HTMLElement, shown: Window, then: (window: W
     fault,
     el('button', { type: 'submit', class: 'primary' }, text.show),
   );
-  const close = openBelow(anchor, form);
+  const close = openBelow(anchor, el('div', { class: 'date-range', role: 'dialog', 'aria-label': text.dates }, form));
   from.focus();
 }

@@ -1,6 +1,8 @@
-/** Values and qualities in words. */
+/** Values and qualities in words, in the language of the page. Groups of three digits are set apart by a narrow blank in every language: where commas are decimal signs, a point would be misread. */
 import type { Tag } from '../data/protocol';
 import { GOOD, type Sample, type Store, UNCERTAIN } from '../data/store';
+import { decimalSign } from './language';
+import { text } from './strings';
 
 export function qualityName(quality: number): 'good' | 'uncertain' | 'bad' {
   return quality >= GOOD ? 'good' : quality >= UNCERTAIN ? 'uncertain' : 'bad';
@@ -10,11 +12,11 @@ export function qualityName(quality: number): 'good' | 'uncertain' | 'bad' {
 export function formatNumber(value: number, decimals?: number): string {
   if (!Number.isFinite(value)) return '–';
   const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e12 || size < 1e-6)) return value.toExponential(3);
+  if (size !== 0 && (size >= 1e12 || size < 1e-6)) return value.toExponential(3).replace('.', decimalSign);
   const shown = decimals ?? (size >= 1000 ? 1 : size >= 10 ? 2 : 4);
   const [whole = '', fraction] = value.toFixed(shown).split('.');
   const grouped = whole.length > 4 ? whole.replace(/\B(?=(\d{3})+(?!\d))/g, '\u202f') : whole;
-  return (fraction === undefined ? grouped : `${grouped}.${fraction}`).replace(/^-(?=[0.]+$)/, '').replace('-', '\u2212');
+  return (fraction === undefined ? grouped : `${grouped}${decimalSign}${fraction}`).replace(/^-(?=[0.,]+$)/, '').replace('-', '\u2212');
 }
 
 /** The decimals that the values of a tag have: what its transmitter gives. Values that were computed have all of them: then three. A few dozen tell. */
@@ -43,6 +45,6 @@ export function formatSample(tag: Tag, sample: Sample | null, decimals?: number)
   if (tag.kind === 'text') return sample.text ?? '–';
   if (Number.isNaN(sample.value)) return '–';
   if (tag.kind === 'digital') return tag.states?.[String(sample.value)] ?? String(sample.value);
-  if (tag.kind === 'bool') return sample.value ? 'true' : 'false';
+  if (tag.kind === 'bool') return text.truth[sample.value ? 'true' : 'false'];
   return formatNumber(sample.value, tag.kind === 'int' ? 0 : decimals);
 }

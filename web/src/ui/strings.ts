@@ -1,5 +1,8 @@
-/** What the page says, in one place: a translation is another object of this shape. */
-export const text = {
+/** What both pages say, in English, and the choice between that and its translations, which are objects of the same shape. */
+import { language } from './language';
+import { dutch } from './strings.nl';
+
+const english = {
   title: 'historian',
   // --- bar
   tags: 'Tags',
@@ -34,10 +37,30 @@ export const text = {
   export: 'Export',
   exportTitle: 'Export (e)',
   exports: { png: 'Picture (PNG)', csv: 'Samples of this window (CSV)', parquet: 'Samples of this window (Parquet)' },
-  theme: 'Dark or light',
   last: (span: string) => `last ${span}`,
-  state: { connecting: 'connecting', live: 'live', paused: 'paused', offline: 'offline' },
-  reconnecting: (seconds: number) => `reconnecting in ${seconds} s`,
+  state: { connecting: 'connecting', live: 'live', paused: 'paused', reconnecting: 'reconnecting', offline: 'offline' },
+  inSeconds: (seconds: number) => ` in ${seconds} s`,
+  skip: 'Skip to the chart',
+  // --- what both pages have
+  page: 'Trend',
+  appearance: 'Theme and language',
+  theme: 'Theme',
+  themes: { system: 'As the system', dark: 'Dark', light: 'Light', 'contrast-dark': 'High contrast, dark', 'contrast-light': 'High contrast, light' },
+  language: 'Language',
+  keys: 'Keys',
+  keysMenu: 'Keys …',
+  close: 'Close',
+  singleKeys: 'Keys without Ctrl or Alt work everywhere on the page, and not only in the chart',
+  units: { d: 'd', h: 'h', min: 'min', s: 's', ms: 'ms' },
+  truth: { true: 'true', false: 'false' },
+  presets: [
+    { label: '5 m', title: '5 minutes' },
+    { label: '15 m', title: '15 minutes' },
+    { label: '1 h', title: '1 hour' },
+    { label: '8 h', title: '8 hours' },
+    { label: '1 d', title: '1 day' },
+    { label: '7 d', title: '7 days' },
+  ],
   // --- saved views
   saved: {
     views: 'Saved views',
@@ -52,8 +75,9 @@ export const text = {
     unreachable: 'The server cannot be reached.',
   },
   // --- chart
-  chart: 'Trend chart. Drag to move, wheel to zoom, shift and drag to zoom into a stretch, double click to go back.',
-  overview: 'All there is. Drag to move the window.',
+  chart: 'Trend chart',
+  chartHelp: 'Arrow keys move in time, plus and minus zoom, R reads the values, the question mark lists all keys.',
+  overview: 'All there is: the window on it',
   cursor: (name: string) => `Cursor ${name}`,
   // --- lines below
   pens: 'Pens',
@@ -84,16 +108,52 @@ export const text = {
     good: 'Part of the time for which the value is good',
     slope: 'Difference per hour',
   },
-  statisticsOf: (what: 'window' | 'cursors') => (what === 'window' ? 'Statistics of the window' : 'Statistics between the cursors'),
+  statisticsOf: (what: 'window' | 'cursors'): string => (what === 'window' ? 'Statistics of the window' : 'Statistics between the cursors'),
   quality: { good: 'good', uncertain: 'uncertain', bad: 'bad' },
   penOf: (path: string) => `Colour, scale and limits of ${path}`,
   colour: (n: number) => `Colour ${n}`,
   ownScale: 'Scale of its own',
   limitLow: 'Low limit',
   limitHigh: 'High limit',
+  columnColour: 'Colour',
+  columnRemove: 'Remove',
   remove: 'Remove',
   removeOf: (path: string) => `Remove ${path}`,
   dismiss: 'Dismiss',
+  // --- read out
+  between: (from: string, to: string) => `${from} to ${to}`,
+  summary: (pens: number, window: string) => `${pens === 1 ? '1 pen' : `${pens} pens`}, ${window}. Their values are in the table that follows.`,
+  valuesNow: 'Newest values',
+  valuesAt: (time: string) => `Values at ${time}`,
+  nothing: 'nothing',
+  passed: {
+    low: (pen: string, value: string) => `${pen} is below its low limit: ${value}`,
+    high: (pen: string, value: string) => `${pen} is above its high limit: ${value}`,
+    within: (pen: string, value: string) => `${pen} is within its limits again: ${value}`,
+  },
+  // --- keys
+  keyNames: { space: 'Space', backspace: 'Backspace', shift: 'Shift', escape: 'Esc', enter: 'Enter', end: 'End', arrows: 'Arrows', tab: 'Tab' },
+  does: {
+    pause: 'Hold the chart still, or back to live',
+    live: 'Live',
+    move: 'Earlier, later',
+    zoom: 'Zoom in, out',
+    presets: '5 minutes to 7 days',
+    back: 'Back to the window before, and forward',
+    dates: 'Show a stretch of time',
+    scales: 'Scales and axes; the next arrangement',
+    cursors: 'Cursors on or off; put A, B. With the focus on one, arrows move it',
+    statistics: 'Statistics',
+    compare: 'Compare with an earlier period',
+    export: 'Export',
+    expression: 'Calculated pen',
+    search: 'Search tags',
+    read: 'Read the values aloud (screen readers)',
+    tree: 'In the tags: walk and open; letters go to names',
+    pick: 'In the tags: add or remove a pen; with Shift, all of a folder',
+    close: 'Close, or take the cursors away',
+    help: 'This list',
+  },
   // --- tree
   searchTags: 'Search tags',
   searchTagsBy: 'Search tags by path, description or unit',
@@ -122,3 +182,7 @@ export const text = {
   penExists: (path: string) => `There is a pen ${path} already.`,
   notAdded: (most: number, left: number, of: number) => `${most} pens are the most: ${left} of ${of} tags were not added.`,
 };
+
+export type Text = typeof english;
+
+export const text: Text = { en: english, nl: dutch }[language];

@@ -1,11 +1,16 @@
-/** Dark and light: the system's choice until the user makes one, and the colours that the canvas needs. */
+/** Themes: the system's choice until the user makes one, the colours that the canvas needs, and how strong its lines are. */
+import { readable } from './contrast';
+
 const KEY = 'historian.theme';
 
-export type Theme = 'dark' | 'light';
+export const THEMES = ['dark', 'light', 'contrast-dark', 'contrast-light'] as const;
+export type Theme = (typeof THEMES)[number];
+/** As the system has it, or one theme. */
+export type ThemeChoice = Theme | 'system';
 
 /**
  * Pen colours. Chosen by search so that the first eight, and less so all sixteen, are as far apart as can be for eyes of all kinds: in OKLab, also as seen with protanopia,
- * deuteranopia and tritanopia (Machado et al., IEEE TVCG 2009), each with a contrast of 3 to its ground. The test keeps them so.
+ * deuteranopia and tritanopia (Machado et al., IEEE TVCG 2009), each with a contrast of 3 to its ground, and where the theme is for contrast of 7, or on white, where hardly any colours are left then, of 4.5. The test keeps them so.
  */
 export const PENS: Record<Theme, readonly string[]> = {
   dark: [
@@ -16,6 +21,14 @@ export const PENS: Record<Theme, readonly string[]> = {
     '#0072c6', '#de548d', '#004846', '#86595d', '#0e4aa4', '#9c0900', '#7d8b02', '#542071',
     '#7b367c', '#078a62', '#834eab', '#0492d1', '#741f1c', '#a13090', '#6481b0', '#c85fbb',
   ],
+  'contrast-dark': [
+    '#4bc3ff', '#b987a0', '#e17855', '#a5ff8c', '#7d8cfa', '#cdb987', '#f0d2dc', '#faffff',
+    '#28b473', '#19f0b9', '#96aac3', '#5ac85f', '#fa690f', '#9bdc5a', '#8c96c3', '#78a5f5',
+  ],
+  'contrast-light': [
+    '#0072c6', '#cc427e', '#004848', '#845a30', '#1e1ede', '#840000', '#602a8a', '#420060',
+    '#7e3678', '#2a785a', '#8454a8', '#667890', '#6c182a', '#783ca2', '#8a54ea', '#ba36c6',
+  ],
 };
 
 export function penColor(theme: Theme, index: number): string {
@@ -23,39 +36,97 @@ export function penColor(theme: Theme, index: number): string {
   return colors[index % colors.length]!;
 }
 
+/** The ground that text in the colour of a pen stands on, at the worst, and what colours are mixed with to be read there. */
+const TEXT: Record<Theme, { readonly ground: string; readonly ink: string }> = {
+  dark: { ground: '#18212b', ink: '#ffffff' },
+  light: { ground: '#e1e7ed', ink: '#000000' },
+  'contrast-dark': { ground: '#000000', ink: '#ffffff' },
+  'contrast-light': { ground: '#ffffff', ink: '#000000' },
+};
+const inks = new Map<string, string>();
+
+/** The colour of a pen for text, which needs more contrast than a line. */
+export function penInk(theme: Theme, index: number): string {
+  const color = penColor(theme, index);
+  const key = `${theme} ${color}`;
+  let ink = inks.get(key);
+  if (ink === undefined) inks.set(key, (ink = readable(color, TEXT[theme].ground, TEXT[theme].ink, 4.5)));
+  return ink;
+}
+
 /** The second sixteen pens have the colours of the first, dashed. */
 export function penDash(index: number): readonly number[] {
   return index < PENS.dark.length ? [] : [7, 3];
 }
 
+/** How much wider lines are than usual. */
+export function lineScale(): number {
+  return currentTheme().startsWith('contrast') ? 1.7 : 1;
+}
+
+const SYSTEM = { light: '(prefers-color-scheme: light)', more: '(prefers-contrast: more)', forced: '(forced-colors: active)' } as const;
+
+function systemTheme(): Theme {
+  const is = (query: keyof typeof SYSTEM): boolean => matchMedia(SYSTEM[query]).matches;
+  const ground = is('light') ? 'light' : 'dark';
+  return is('more') || is('forced') ? `contrast-${ground}` : ground;
+}
+
+let choice: ThemeChoice = 'system';
+let theme: Theme = 'dark';
+let changed: () => void = () => undefined;
 // asked for at every frame: kept
-let light: MediaQueryList | undefined;
 const colors = new Map<string, string>();
 
 export function currentTheme(): Theme {
-  const chosen = document.documentElement.dataset['theme'];
-  if (chosen === 'dark' || chosen === 'light') return chosen;
-  light ??= matchMedia('(prefers-color-scheme: light)');
-  return light.matches ? 'light' : 'dark';
+  return theme;
 }
 
+export function themeChoice(): ThemeChoice {
+  return choice;
+}
+
+function apply(): void {
+  theme = choice === 'system' ? systemTheme() : choice;
+  document.documentElement.dataset['theme'] = theme;
+  colors.clear();
+}
+
+/** Take the theme that was chosen before, or the system's; `onChange` is called whenever another one is shown. */
 export function initTheme(onChange: () => void): void {
   const kept = localStorage.getItem(KEY);
-  if (kept === 'dark' || kept === 'light') document.documentElement.dataset['theme'] = kept;
-  matchMedia('(prefers-color-scheme: light)').addEventListener('change', onChange);
+  choice = THEMES.find((one) => one === kept) ?? 'system';
+  changed = onChange;
+  apply();
+  for (const query of Object.values(SYSTEM)) {
+    matchMedia(query).addEventListener('change', () => {
+      apply();
+      changed();
+    });
+  }
 }
 
-export function toggleTheme(): Theme {
-  const next = currentTheme() === 'dark' ? 'light' : 'dark';
-  document.documentElement.dataset['theme'] = next;
-  localStorage.setItem(KEY, next);
-  return next;
+export function chooseTheme(chosen: ThemeChoice): void {
+  choice = chosen;
+  if (chosen === 'system') localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, chosen);
+  apply();
+  changed();
 }
 
 /** A colour of the style sheet, for the canvas. */
 export function cssColor(name: string): string {
-  const key = `${currentTheme()} ${name}`;
-  let color = colors.get(key);
-  if (color === undefined) colors.set(key, (color = getComputedStyle(document.documentElement).getPropertyValue(name).trim()));
+  let color = colors.get(name);
+  if (color === undefined) {
+    // what the sheet has depends on the theme; only a colour in use is worked out
+    const probe = document.createElement('span');
+    probe.style.color = `var(${name})`;
+    probe.style.forcedColorAdjust = 'none';
+    probe.hidden = true;
+    document.body.append(probe);
+    color = getComputedStyle(probe).color;
+    probe.remove();
+    colors.set(name, color);
+  }
   return color;
 }

@@ -13,7 +13,7 @@ const MOST = 100;
 export const alarmsTile: Maker<AlarmsTile> = (tile, context) => {
   const span = spanUs(tile.span, DEFAULT_SPANS.alarms);
   const rules = tile.rules.filter((rule) => rule.tags !== '');
-  const list = el('ul', { class: 'alarms' });
+  const list = el('ul', { class: 'alarms', tabindex: 0, 'aria-label': tile.title ?? strings.types.alarms });
   const notice = new Notice();
   let shown = '';
   return {
