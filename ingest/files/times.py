@@ -349,7 +349,8 @@ def _all_match(texts: pa.Array, pattern: str) -> bool:
 
 
 def _shown(column: pa.Array, row: int) -> str:
-    return repr(str(column[row].as_py())[:60])
+    # not by way of Python: a datetime has neither nanoseconds nor the year 33658
+    return repr(str(column.slice(row, 1).cast(pa.string())[0].as_py())[:60])
 
 
 def _first(found: Bools) -> int:

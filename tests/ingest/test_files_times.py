@@ -131,6 +131,15 @@ def test_what_is_no_time_is_named_with_its_row(values: list[object], row: int, w
     assert raised.value.row == row
 
 
+@pytest.mark.parametrize(("unit", "shown"), [("ns", "1938-04-24 22:13:19.999999999"), ("s", "out of range")])
+def test_a_typed_time_that_no_datetime_can_be_is_named_too(unit: str, shown: str) -> None:
+    beyond = -1_000_000_000_000_000_001 if unit == "ns" else 1_000_000_000_000
+    with pytest.raises(FaultyRow, match="outside 1970 to 2100") as raised:
+        parsed([0, beyond], kind=pa.timestamp(unit))
+    assert raised.value.row == 1
+    assert shown in str(raised.value)
+
+
 @pytest.mark.parametrize("given", ["%Y-%m %H", "%Y-%m-%d %Q", "%Y-%Y-%m-%d", "%Y-%m-%d %I"])
 def test_formats_that_make_no_time_are_refused(given: str) -> None:
     with pytest.raises(BadInput, match="--time-format"):
