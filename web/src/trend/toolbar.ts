@@ -1,6 +1,7 @@
 /** The bar above the chart: spans, moving and zooming, pause and live, what else the chart shows, the state of the connection. */
 import './toolbar.css';
 import type { ConnectionState } from '../data/stream';
+import { ageText, instantText } from '../offline/age';
 import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
 import { el, icon, setText } from '../ui/dom';
 import { text } from '../ui/strings';
@@ -121,7 +122,15 @@ export class Toolbar {
     this.dates.dataset['paused'] = String(paused);
   }
 
-  setState(state: ConnectionState, paused: boolean): void {
+  /** `old`: where what is shown was known once, up to when, and how long ago that is; in µs. */
+  setState(state: ConnectionState, paused: boolean, old: { at: number; age: number } | null): void {
+    this.#state.title = '';
+    if (old !== null && state.name !== 'live') {
+      this.#state.dataset['state'] = 'offline';
+      this.#state.title = 'at' in state ? text.reconnecting(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : text.state.connecting;
+      setText(this.#stateText, text.offline.asOf(instantText(old.at, old.at + old.age), ageText(old.age)));
+      return;
+    }
     this.#state.dataset['state'] = state.name === 'live' && paused ? 'paused' : state.name;
     if (state.name === 'reconnecting') setText(this.#stateText, text.reconnecting(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))));
     else setText(this.#stateText, text.state[state.name === 'live' && paused ? 'paused' : state.name]);

@@ -38,6 +38,16 @@ export const text = {
   last: (span: string) => `last ${span}`,
   state: { connecting: 'connecting', live: 'live', paused: 'paused', offline: 'offline' },
   reconnecting: (seconds: number) => `reconnecting in ${seconds} s`,
+  // --- without the server
+  offline: {
+    asOf: (time: string, age: string) => `Offline: as of ${time}, ${age} ago`,
+    needsServer: 'The server cannot be reached: this needs it.',
+    tokenWanted: 'The server cannot be reached. What is kept on this device is shown with the token it came with.',
+    forget: 'Forget what is kept on this device',
+    forgotten: 'Nothing is kept on this device any more.',
+    newVersion: 'There is a new version of this page.',
+    reload: 'Reload',
+  },
   // --- saved views
   saved: {
     views: 'Saved views',
