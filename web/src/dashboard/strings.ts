@@ -18,6 +18,10 @@ export const strings = {
   wantsToken: 'It was started with one.',
   dismiss: 'Dismiss',
   states: { connecting: 'connecting', live: 'live', reconnecting: (s: number) => `reconnecting in ${s} s`, offline: 'offline' },
+  offline: {
+    old: (age: string) => `${age} old`,
+    missing: (name: string) => `The server cannot be reached, and of “${name}” nothing is kept on this device.`,
+  },
 
   // tiles
   unknownTag: (path: string) => `Unknown tag: ${path}`,

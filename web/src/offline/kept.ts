@@ -14,6 +14,7 @@ export const MOST_BYTES = 50e6;
 /** Of one view. */
 export const MOST_VIEW_BYTES = 8e6;
 const MOST_CATALOGUE_BYTES = 8e6;
+const CATALOGUE_EVERY_MS = 600_000;
 /** ts, value, quality, id of the tag */
 export const SAMPLE_BYTES = 22;
 
@@ -52,7 +53,7 @@ interface Schema extends DBSchema {
   views: { key: string; value: Row };
   series: { key: string; value: readonly KeptSeries[] };
   /** by owner: the catalogue as JSON */
-  catalogues: { key: string; value: { readonly text: string; readonly used: number } };
+  catalogues: { key: string; value: string };
 }
 
 /** Of views, which have to go, so that the others keep within the bounds; those that were used last stay. */
@@ -69,6 +70,8 @@ export function bytesOf({ ts, text }: Columns): number {
 }
 
 export class Kept {
+  #catalogue = { owner: '', tags: -1, at: -Infinity };
+
   private constructor(private readonly db: IDBPDatabase<Schema>) {}
 
   /** Null where nothing can be kept. `name`: of the database; servers below other paths of the same origin have others. */
@@ -136,23 +139,25 @@ export class Kept {
     if (row !== undefined) await store.put({ ...row, used: Date.now() });
   }
 
+  /** Seldom, unless tags have come to be: it may be large, and changes little. */
   async putCatalogue(owner: string, tags: readonly Tag[], now = Date.now()): Promise<void> {
+    const { owner: whose, tags: count, at } = this.#catalogue;
+    if (whose === owner && count === tags.length && now - at < CATALOGUE_EVERY_MS) return;
+    this.#catalogue = { owner, tags: tags.length, at: now };
     const text = JSON.stringify(tags);
     if (text.length > MOST_CATALOGUE_BYTES) return;
     try {
-      const before = await this.db.getAllKeys('catalogues');
-      // of owners before, as of tokens that were replaced: the last few
-      const gone = before.filter((key) => key !== owner).slice(3);
-      for (const key of gone) await this.db.delete('catalogues', key);
-      await this.db.put('catalogues', { text, used: now }, owner);
+      // of tokens before this one none: they are large
+      await this.db.clear('catalogues');
+      await this.db.put('catalogues', text, owner);
     } catch {
       // for want of room
     }
   }
 
   async catalogue(owner: string): Promise<Tag[] | null> {
-    const row = await this.#read(() => this.db.get('catalogues', owner), undefined);
-    return row === undefined ? null : (JSON.parse(row.text) as Tag[]);
+    const text = await this.#read(() => this.db.get('catalogues', owner), undefined);
+    return text === undefined ? null : (JSON.parse(text) as Tag[]);
   }
 
   /** Whether others than this owner have kept something. */

@@ -41,7 +41,6 @@ export interface OfflineTarget {
 export class Offline {
   readonly asOf: AsOf;
   #keeper: Keeper;
-  #catalogueKept: ReadonlyMap<string, Tag> | null = null;
 
   constructor(private readonly target: OfflineTarget) {
     this.asOf = new AsOf(target.clock, target.stream);
@@ -89,8 +88,7 @@ export class Offline {
     const view = { name: nameOf(ids, shown), ids, at: this.asOf.now(), offset: clock.offset, state: { hash: formatHash(shown), past } satisfies TrendState };
     const [kept, whose, { tags }] = [await onDevice(), await owner(), catalogue];
     await kept?.put(whose, 'trend', view, series);
-    if (this.#catalogueKept !== tags) await kept?.putCatalogue(whose, [...tags.values()]);
-    this.#catalogueKept = tags;
+    await kept?.putCatalogue(whose, [...tags.values()]);
   }
 
   /** What is kept of what an address asks for: its view, else another one with most of its pens; null: nothing. */
