@@ -30,6 +30,7 @@ _SOURCES = (
     "package-lock.json",
     "tsconfig.json",
     "vite.config.ts",
+    "precache.ts",
     ".npmrc",
 )
 #: holds the hash of the sources that a build was made from

@@ -1,12 +1,18 @@
 import { defineConfig } from 'vite';
+import { precache } from './precache';
 
 // relative addresses: the page also works below a path of a proxy
 export default defineConfig({
   base: './',
+  plugins: [precache('sw.js')],
   build: {
     outDir: '../historian/server/static',
     emptyOutDir: true,
-    rolldownOptions: { input: ['index.html', 'dashboards.html'] },
+    rolldownOptions: {
+      input: { index: 'index.html', dashboards: 'dashboards.html', sw: 'src/offline/sw.ts' },
+      // the address of a service worker never changes, and what lies below it is what it may keep
+      output: { entryFileNames: ({ name }) => (name === 'sw' ? 'sw.js' : 'assets/[name]-[hash].js') },
+    },
     target: 'es2022',
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

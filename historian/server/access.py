@@ -16,13 +16,13 @@ from aiohttp.typedefs import Handler
 
 from historian.commands.commanders import Commanders
 from historian.schema.errors import Forbidden, Unauthorized
+from historian.server.page import is_public
 from historian.server.problems import problem_response
 from historian.server.services import SERVICES
 from historian.settings import Settings, is_loopback
 
-#: need no token: whether the server lives, and the pages, which ask for the token
-_OPEN = frozenset({"/", "/dashboards", "/healthz", "/readyz", "/favicon.ico", "/favicon.svg"})
-_OPEN_BELOW = "/assets/"
+#: need no token: whether the server lives (and the pages)
+_OPEN = frozenset({"/healthz", "/readyz"})
 
 #: a browser cannot set headers on a WebSocket: it offers the token, in base64url, as one more subprotocol
 TOKEN_SUBPROTOCOL = "historian.token."  # noqa: S105
@@ -30,7 +30,7 @@ TOKEN_SUBPROTOCOL = "historian.token."  # noqa: S105
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-        " frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+        " worker-src 'self'; manifest-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -94,7 +94,7 @@ def offered_token(request: web.Request) -> str | None:
 
 
 def _check_token(request: web.Request, settings: Settings, commanders: Commanders) -> None:
-    if settings.token is None or request.path in _OPEN or request.path.startswith(_OPEN_BELOW):
+    if settings.token is None or request.path in _OPEN or is_public(request.path):
         return
     offered = offered_token(request)
     if offered is None:

@@ -62,11 +62,7 @@ def make_app(services: Services) -> web.Application:
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
             web.get("/metrics", health.prometheus),
-            web.get("/", page.index),
-            web.get("/dashboards", page.dashboards),
-            web.get("/favicon.svg", page.icon),
-            web.get("/favicon.ico", page.icon),
-            web.get("/assets/{name}", page.asset),
+            *page.routes(),
         ]
     )
     for kind in documents.KINDS:

@@ -11,6 +11,26 @@ from historian.schema.errors import NotFound
 STATIC = Path(__file__).parent / "static"
 #: their names carry a hash of their content
 _FOR_EVER = "public, max-age=31536000, immutable"
+_ICONS = ("favicon.svg", "icons/192.png", "icons/512.png", "icons/maskable.svg", "icons/maskable-512.png")
+#: files by their addresses
+_UNHASHED = {f"/{name}": name for name in ("sw.js", "manifest.webmanifest", *_ICONS)} | {"/favicon.ico": "favicon.svg"}
+#: of suffixes that not every system has a type for
+_TYPES = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".svg": "image/svg+xml"}
+_ASSETS = "/assets/"
+
+
+def is_public(path: str) -> bool:
+    """Whether an address needs no token: the pages and their files, which ask for the token."""
+    return path in ("/", "/dashboards") or path in _UNHASHED or path.startswith(_ASSETS)
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/", index),
+        web.get("/dashboards", dashboards),
+        web.get(_ASSETS + "{name}", asset),
+        *(web.get(path, unhashed) for path in _UNHASHED),
+    ]
 
 
 async def index(_request: web.Request) -> web.StreamResponse:
@@ -37,8 +57,14 @@ async def asset(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(path, headers={"Cache-Control": _FOR_EVER})
 
 
-async def icon(_request: web.Request) -> web.StreamResponse:
-    path = STATIC / "favicon.svg"
+async def unhashed(request: web.Request) -> web.StreamResponse:
+    """What has a fixed address: the service worker, the manifest, the icons. Asked for anew each time (a 304 where nothing has changed): a browser that took an old
+    service worker from its cache would not hear of a new version of the pages."""
+    name = _UNHASHED[request.path]
+    path = STATIC / name
     if not path.is_file():
-        raise NotFound("no icon")
-    return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+        raise NotFound(f"this installation was built without {name}; in a checkout, run: python scripts/build_web.py")
+    headers = {"Cache-Control": "no-cache"}
+    if path.suffix in _TYPES:
+        headers["Content-Type"] = _TYPES[path.suffix]
+    return web.FileResponse(path, headers=headers)

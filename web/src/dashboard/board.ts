@@ -47,9 +47,13 @@ export class Board {
     if (order.length !== this.element.children.length || order.some((element, i) => this.element.children[i] !== element)) this.element.replaceChildren(...order);
   }
 
-  update(now: number): void {
-    for (const { view, heading, tile } of this.frames) {
+  /** `age`: of what is shown, where that is what was known once. */
+  update(now: number, age: string | null): void {
+    this.element.classList.toggle('old', age !== null);
+    for (const { element, view, heading, tile } of this.frames) {
       view.update(now);
+      if (age === null || tile.type === 'text') delete element.dataset['age'];
+      else element.dataset['age'] = age;
       setText(heading, tile.title ?? view.title());
     }
   }

@@ -8,6 +8,7 @@ import type { Clock } from '../data/clock';
 import type { Columns, Tag } from '../data/protocol';
 import { byTag, fetchAt, fetchNewest, fetchRange } from '../data/range';
 import { Store } from '../data/store';
+import type { KeptSeries } from '../offline/kept';
 import type { Stream } from '../data/stream';
 
 /** What a tile draws: a path or wildcard, how far back, and at how many points a tag. */
@@ -46,6 +47,8 @@ export class Feed {
   #groups = new Map<number, Group>();
   #tags = new Map<string, Tag>();
   #known = false;
+  /** what was known once, by span and path, until the server answers */
+  #kept = new Map<string, KeptSeries>();
   #timer: ReturnType<typeof setInterval>;
 
   constructor(
@@ -77,6 +80,21 @@ export class Feed {
     } catch (error) {
       this.events.onProblem(error);
     }
+  }
+
+  /** What there is, at most so many samples, to be kept. */
+  keep(most: number): KeptSeries[] {
+    const all = [...this.#groups.values()].flatMap((group) => [...group.series.values()].map((series) => ({ span: group.span, ...series })));
+    const each = Math.floor(most / Math.max(1, all.length));
+    return all.map(({ span, tag, store }) => ({ id: idOf(span, tag), tag, columns: store.columns(tag.tag_id, each) }));
+  }
+
+  /** What was known once: shown from the next `set` on, until the server answers. */
+  restore(tags: readonly Tag[], kept: readonly KeptSeries[]): void {
+    this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
+    this.#known = true;
+    this.#kept = new Map(kept.map((series) => [series.id, series]));
+    this.set([]);
   }
 
   /** Whether tags that were unknown have come to be. */
@@ -138,6 +156,13 @@ export class Feed {
 
   #open(group: Group): void {
     this.#groups.set(group.span, group);
+    for (const { id, tag, columns } of this.#kept.values()) {
+      if (id !== idOf(group.span, tag)) continue;
+      const store = new Store();
+      store.add(columns);
+      group.series.set(tag.tag_id, { tag, store });
+      group.live = true;
+    }
     group.id = this.stream.subscribe({
       path: group.patterns,
       rate: RATE,
@@ -152,7 +177,10 @@ export class Feed {
           if (!group.series.has(tag.tag_id)) group.series.set(tag.tag_id, { tag, store: new Store() });
         }
       },
-      onRestart: () => group.series.forEach(({ store }) => store.clear()),
+      onRestart: () => {
+        this.#kept.clear();
+        group.series.forEach(({ store }) => store.clear());
+      },
       onColumns: (columns) => this.#take(group, columns),
       onLive: () =>
         void this.#fill(group).then(() => {
@@ -199,6 +227,10 @@ export class Feed {
       this.events.onProblem(error);
     }
   }
+}
+
+function idOf(span: number, { path }: Tag): string {
+  return `${span} ${path}`;
 }
 
 export function isWildcard(pattern: string): boolean {

@@ -17,6 +17,13 @@ function seldom(span: number): number {
   return Math.min(MINUTE, Math.max(OFTEN_MS * 1000, span / 240));
 }
 
+/** What is known of a period, to be kept. */
+export interface KeptPeriod {
+  readonly text: string;
+  readonly whole: Answers;
+  readonly tail: Answers;
+}
+
 class Period {
   whole: Answers = NOTHING;
   tail: Answers = NOTHING;
@@ -60,6 +67,18 @@ export class Kpis {
     this.#abort = new AbortController();
     this.#busy = false;
     void this.refresh();
+  }
+
+  keep(): KeptPeriod[] {
+    return this.#periods.filter(({ known }) => known).map(({ text, whole, tail }) => ({ text, whole, tail }));
+  }
+
+  /** What was known once, until the server answers again. */
+  restore(kept: readonly KeptPeriod[]): void {
+    for (const period of this.#periods) {
+      const found = kept.find(({ text }) => text === period.text);
+      if (found !== undefined && !period.known) Object.assign(period, { whole: found.whole, tail: found.tail, known: true });
+    }
   }
 
   /** Null: not known yet. */

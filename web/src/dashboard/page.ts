@@ -1,15 +1,18 @@
 /** The page of dashboards: picks one, shows it live, has it edited. The name stands in the hash of the address. */
-import { address, get, observeDate, Problem, token } from '../data/api';
+import { address, get, isAway, observeDate, observeRefused, Problem, token } from '../data/api';
 import { Clock } from '../data/clock';
 import { DecodedSocket } from '../data/decoder';
 import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
 import { subprotocols } from '../data/protocol';
 import { type ConnectionState, Stream } from '../data/stream';
+import { ageText, instantText } from '../offline/age';
+import { forgetRefused } from '../offline/device';
+import { offerNewer } from '../offline/newer';
+import { announce } from '../ui/announce';
 import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
 import { text as both } from '../ui/strings';
 import { initTheme } from '../ui/theme';
-import { announce } from '../ui/announce';
 import { askForToken } from '../ui/token';
 import { Board } from './board';
 import { ask, button } from './dialogs';
@@ -19,6 +22,7 @@ import { Feed } from './feed';
 import { showBoardKeys, listenForHelp } from './keyslist';
 import { Kpis } from './kpis';
 import { LevelWatch } from './levels';
+import { Offline } from './offline';
 import { strings } from './strings';
 import { tagsOf } from './tiles/kpi';
 import type { Context } from './tiles/tile';
@@ -28,6 +32,8 @@ const FRAME_MS = 250;
 const IDLE_MS = 1000;
 /** Whether somebody has changed the dashboard that is shown. */
 const LOOK_MS = 30_000;
+/** A server that has not answered a page that opens by then is not waited for: what is kept is shown meanwhile. */
+const PATIENCE_MS = 4000;
 
 declare global {
   interface Window {
@@ -61,6 +67,7 @@ export class Page {
   readonly #kpis: Kpis;
   readonly #board: Board;
   readonly #levels = new LevelWatch();
+  readonly #offline: Offline;
 
   readonly #pick = el('select', { class: 'pick', 'aria-label': strings.pick, onchange: () => (location.hash = this.#pick.value) });
   readonly #editButton = button(strings.edit, () => this.#edit(), { class: 'plain edit' });
@@ -82,13 +89,21 @@ export class Page {
       diagnose: () => this.#diagnose(),
     });
     observeDate((us) => this.#clock.serverDate(us));
+    observeRefused(() => void forgetRefused());
     const redraw = (): void => void (this.#dirty = true);
-    this.#feed = new Feed(this.#stream, this.#clock, { onData: redraw, onProblem: (error) => this.#failed(error) });
+    const came = (): void => {
+      redraw();
+      this.#offline.changed();
+    };
+    const expected = (error: unknown): boolean => this.#offline.old && isAway(error);
+    this.#feed = new Feed(this.#stream, this.#clock, { onData: came, onProblem: (error) => expected(error) || this.#failed(error) });
     this.#kpis = new Kpis(this.#clock, () => {
+      if (expected(this.#kpis.problem)) return;
       if (this.#kpis.problem !== null) this.#failed(this.#kpis.problem, undefined, 'figures');
       else if (this.#topic === 'figures') this.#tell(null);
       redraw();
     });
+    this.#offline = new Offline({ clock: this.#clock, stream: this.#stream, feed: this.#feed, kpis: this.#kpis, shown: () => this.#shown });
     const context: Context = { feed: this.#feed, kpis: this.#kpis, clock: this.#clock, dashboard: () => this.#now() ?? { title: '', tiles: [] }, redraw };
     this.#board = new Board(context);
     this.#lamp.append(el('span', { class: 'lamp', 'aria-hidden': 'true' }), el('span', {}, this.#lampText, this.#countdown));
@@ -124,10 +139,13 @@ export class Page {
     requestAnimationFrame((at) => this.#frame(at));
     window.dashboards = { state: () => this.#stream.state.name, frames: () => this.#stream.frames, live: () => this.#shown !== null && this.#stream.state.name === 'live' };
     void this.#start();
+    offerNewer();
   }
 
   async #start(): Promise<void> {
+    const late = setTimeout(() => this.#shown === null && void this.#restore(), PATIENCE_MS);
     await this.#feed.loadTags();
+    clearTimeout(late);
     this.#stream.start();
     await this.#open();
   }
@@ -155,8 +173,42 @@ export class Page {
     } catch (error) {
       this.#show(null);
       if (error instanceof Problem && error.status === 404) this.#nothing(strings.missing(name));
+      else if (isAway(error)) await this.#withoutServer(name, error);
       else this.#failed(error, () => void this.#open());
     }
+  }
+
+  // --- without the server
+
+  async #withoutServer(name: string, error: unknown): Promise<void> {
+    if (await this.#restore()) return;
+    if (this.#offline.old) this.#tell(strings.offline.missing(name));
+    else this.#failed(error);
+    if (this.#shown === null && (await this.#offline.hasOthers())) askForToken(both.offline.tokenWanted, () => void this.#open());
+  }
+
+  /** Show what is kept of the dashboard that the address names, or of the last one. Whether there was something. */
+  async #restore(): Promise<boolean> {
+    const kept = await this.#offline.restore(decodeURIComponent(location.hash.slice(1)));
+    // the server has answered meanwhile
+    if (kept === null || this.#stream.state.name === 'live') return kept !== null;
+    this.#clock.restore(kept.offset);
+    this.#offline.asOf.restore(kept.at);
+    this.#list = [...kept.list];
+    this.#feed.restore(kept.tags, kept.series);
+    this.#show({ name: kept.name, etag: kept.etag, document: kept.document });
+    this.#kpis.restore(kept.periods);
+    this.#tell(null);
+    this.#state(this.#stream.state);
+    return true;
+  }
+
+  /** The server is back: what may have changed meanwhile. */
+  async #back(): Promise<void> {
+    await this.#feed.loadTags();
+    void this.#kpis.refresh();
+    if (this.#shown === null) await this.#open();
+    else await this.#look();
   }
 
   /** Show another one, or none; what was edited ends. */
@@ -347,11 +399,20 @@ export class Page {
     // tags that have come to be known
     const dashboard = this.#now();
     if (dashboard !== null) this.#wantKpis(dashboard);
-    this.#board.update(this.#clock.now());
+    const { age } = this.#offline.asOf;
+    this.#board.update(this.#offline.asOf.now(), age === null ? null : strings.offline.old(ageText(age)));
     for (const passed of this.#levels.passed(this.#board.frames)) announce(passed);
   }
 
   #state(state: ConnectionState): void {
+    if (this.#offline.connection(state)) void this.#back();
+    const { at, age } = this.#offline.asOf;
+    if (at !== null && age !== null) {
+      this.#lamp.dataset['state'] = 'offline';
+      setText(this.#lampText, both.offline.asOf(instantText(at, at + age)));
+      setText(this.#countdown, both.offline.ago(ageText(age)));
+      return;
+    }
     this.#lamp.dataset['state'] = state.name;
     setText(this.#lampText, both.state[state.name]);
     setText(this.#countdown, state.name === 'reconnecting' ? both.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
@@ -376,6 +437,7 @@ export class Page {
   }
 
   async #diagnose(): Promise<string | null> {
+    if (this.#offline.old) return null;
     try {
       await get('v1/snapshot?match=-');
       return null;

@@ -16,6 +16,10 @@ export const dutch: Strings = {
   unreachable: 'De server is niet bereikbaar.',
   wantsToken: 'Hij is met een token gestart.',
   dismiss: 'Sluiten',
+  offline: {
+    old: (age: string) => `${age} oud`,
+    missing: (name: string) => `De server is niet bereikbaar, en van ‘${name}’ is op dit apparaat niets bewaard.`,
+  },
 
   // tiles
   unknownTag: (path: string) => `Onbekende tag: ${path}`,

@@ -18,6 +18,10 @@ const english = {
   unreachable: 'The server cannot be reached.',
   wantsToken: 'It was started with one.',
   dismiss: 'Dismiss',
+  offline: {
+    old: (age: string) => `${age} old`,
+    missing: (name: string) => `The server cannot be reached, and of “${name}” nothing is kept on this device.`,
+  },
 
   // tiles
   unknownTag: (path: string) => `Unknown tag: ${path}`,

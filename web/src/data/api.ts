@@ -39,6 +39,18 @@ export function observeDate(listener: (serverUs: number) => void): void {
   onDate = listener;
 }
 
+/** Told that the server does not take the token at hand, or wants one. */
+let onRefused: () => void = () => undefined;
+
+export function observeRefused(listener: () => void): void {
+  onRefused = listener;
+}
+
+/** Whether a request failed because the server, or what stands before it, cannot be reached. */
+export function isAway(error: unknown): boolean {
+  return error instanceof TypeError || (error instanceof Problem && error.status >= 502 && error.status <= 504);
+}
+
 /** GET. Throws Problem for an answer that is no success, TypeError without one, AbortError. */
 export function get(path: string, signal?: AbortSignal): Promise<Response> {
   return send('GET', path, { signal: signal ?? null });
@@ -55,6 +67,7 @@ export async function send(method: string, path: string, init: { headers?: Recor
   if (!Number.isNaN(date)) onDate(date * 1000);
   // refused with a token that has been replaced while this was on its way: that is no news
   if (response.status === 401 && secret !== token()) return send(method, path, init);
+  if (response.status === 401) onRefused();
   if (!response.ok) throw await problemOf(response);
   return response;
 }

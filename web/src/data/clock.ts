@@ -14,6 +14,16 @@ export class Clock {
   /** `local`: a clock that runs evenly, in µs. */
   constructor(private readonly local: () => number = () => (performance.timeOrigin + performance.now()) * 1000) {}
 
+  /** The server's clock less that of this device, µs. */
+  get offset(): number {
+    return this.#offset ?? 0;
+  }
+
+  /** As it was when the server was there last; what the server says now is better. */
+  restore(offset: number): void {
+    this.#offset ??= offset;
+  }
+
   now(): number {
     return this.local() + (this.#offset ?? 0);
   }

@@ -91,6 +91,19 @@ export class Store {
     return value + ((this.value(i + 1) - value) * (ts - this.ts(i))) / (this.ts(i + 1) - this.ts(i));
   }
 
+  /** A copy of its samples, thinned where there are more than `most`; of texts the newest. */
+  columns(tagId: number, most = Infinity): Columns {
+    if (this.length > most && this.#text === null) {
+      const thinned = new Store();
+      thinned.add(this.columns(tagId));
+      thinned.thin(most);
+      return thinned.columns(tagId);
+    }
+    const begin = Math.max(this.#start, this.#end - most);
+    const part = <T extends Float64Array | Int16Array>(of: T): T => of.slice(begin, this.#end) as T;
+    return { tagId: new Int32Array(this.#end - begin).fill(tagId), ts: part(this.#ts), value: part(this.#value), quality: part(this.#quality), text: this.#text?.slice(begin, this.#end) ?? null };
+  }
+
   clear(): void {
     this.#epoch++;
     this.#start = this.#end = 0;

@@ -73,6 +73,7 @@ export class Stream {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   #frames = 0;
+  #heard = 0;
   #id = 0;
 
   constructor(private readonly options: StreamOptions) {}
@@ -84,6 +85,11 @@ export class Stream {
   /** Data frames taken so far. */
   get frames(): number {
     return this.#frames;
+  }
+
+  /** When anything last came, in the milliseconds of Date.now(). */
+  get heard(): number {
+    return this.#heard;
   }
 
   start(): void {
@@ -146,6 +152,7 @@ export class Stream {
 
   /** Anything that comes shows that the connection lives. */
   #listen(): void {
+    this.#heard = Date.now();
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
       const socket = this.#socket;

@@ -13,6 +13,8 @@ const COARSE_POINTS = 400;
 const COARSE_MS = 60;
 
 export interface HistoryEvents {
+  /** up to when the live tail is known, µs */
+  readonly knownTo: () => number;
   readonly onBusy: (busy: boolean) => void;
   readonly onArrived: () => void;
   readonly onFailed: (error: unknown, again: () => void) => void;
@@ -44,7 +46,7 @@ export class History {
     if (pens.length === 0) return;
     const span = window.to - window.from;
     const resolution = (span * 4) / COARSE_POINTS;
-    const unknown = pens.filter((pen) => !pen.recall(window, resolution));
+    const unknown = pens.filter((pen) => !pen.recall(window, resolution, this.events.knownTo()));
     if (unknown.length > 0) {
       // what goes wrong here is told of the sharp one
       this.#coarse.run((signal) => this.#get(unknown, window, window, COARSE_POINTS, signal).catch(() => undefined));

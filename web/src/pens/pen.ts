@@ -28,7 +28,7 @@ export interface PenChoice extends PenStyle {
 }
 
 /** Samples of a window, and how far apart they are at least, in µs. */
-interface Fetched {
+export interface Fetched {
   readonly window: Window;
   readonly resolution: number;
   readonly store: Store;
@@ -124,20 +124,28 @@ export class Pen {
     this.#fetched = [{ window, resolution, store }, ...this.#fetched].slice(0, REMEMBERED);
   }
 
+  /** The best that was fetched for a window: the finest that covers it, else what covers most of it; null: nothing of it. */
+  fetched(window: Window): Fetched | null {
+    const found = [...this.#fetched].sort((a, b) => covered(window, b.window) - covered(window, a.window) || a.resolution - b.resolution)[0];
+    return found === undefined || covered(window, found.window) === 0 ? null : found;
+  }
+
   /**
-   * Show the best of what there is for a window, until it has been fetched itself: the finest that covers it, else what covers most of it.
+   * Show the best of what there is for a window, until it has been fetched itself: what the live tail has up to `knownTo`, or what was fetched, where that covers more.
    * Returns whether that shows all of it, in a picture of `resolution` µs or finer.
    */
-  recall(window: Window, resolution: number): boolean {
-    const covered = (of: Window): number => Math.max(0, Math.min(of.to, window.to) - Math.max(of.from, window.from)) / (window.to - window.from);
-    const found = [...this.#fetched].sort((a, b) => covered(b.window) - covered(a.window) || a.resolution - b.resolution)[0];
-    if (found === undefined || covered(found.window) === 0) {
+  recall(window: Window, resolution: number, knownTo = -Infinity): boolean {
+    const found = this.fetched(window);
+    const [first, last] = [this.live.at(0), this.live.last()];
+    const live = first === null || last === null ? 0 : covered(window, { from: first.ts, to: Math.max(last.ts, knownTo) });
+    if (live > 0 && live >= (found === null ? 0 : covered(window, found.window))) {
       // from live to held: the live tail goes on showing what it has
-      const first = this.live.at(0);
-      return this.history === null && first !== null && first.ts <= window.from;
+      this.history = null;
+      return first !== null && first.ts <= window.from;
     }
+    if (found === null) return false;
     this.history = found.store;
-    return covered(found.window) === 1 && found.resolution <= resolution;
+    return covered(window, found.window) === 1 && found.resolution <= resolution;
   }
 
   /** Its own limits, or those of the tag. */
@@ -156,4 +164,9 @@ export class Pen {
   get shown(): Store {
     return this.history ?? this.live;
   }
+}
+
+/** How much of a window lies in another one, from 0 to 1. */
+function covered(window: Window, by: Window): number {
+  return Math.max(0, Math.min(by.to, window.to) - Math.max(by.from, window.from)) / (window.to - window.from);
 }

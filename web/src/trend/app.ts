@@ -1,8 +1,10 @@
 /** The trend page: wires tags, pens, stream, ranges and chart together. Times are µs since 1970. */
-import { observeDate } from '../data/api';
+import { isAway, observeDate, observeRefused } from '../data/api';
 import { Clock } from '../data/clock';
 import type { Tag } from '../data/protocol';
 import type { ConnectionState, Stream } from '../data/stream';
+import { forgetRefused } from '../offline/device';
+import { offerNewer } from '../offline/newer';
 import { PenSet } from '../pens/penset';
 import { TreeView } from '../tags/treeview';
 import { View } from '../time/view';
@@ -20,30 +22,29 @@ import { type PageState, parseHash } from './hash';
 import { showTrendKeys } from './keyslist';
 import { placeParts, toggleDrawer } from './layout';
 import { openExportMenu, openScalesMenu, type Scales } from './menus';
+import { Offline } from './offline';
+import { Opening } from './opening';
 import { PenEdits } from './penedits';
 import { askForStyle } from './penstyle';
 import { Picture } from './picture';
 import { Problems } from './problems';
 import { Readout } from './readout';
 import { Samples } from './samples';
+import { Status } from './status';
 import { Toolbar } from './toolbar';
 // last: it overrides what the parts say for large screens
 import './page.css';
 
-const READOUT_MS = 200;
-
 export class App {
   #clock = new Clock();
   #scales: Scales;
-  /** where the mouse is */
-  #cursor: number | null = null;
-  #readAt = -Infinity;
 
   #view: View;
   #pens: PenSet;
   #edits: PenEdits;
   #address: AddressBar;
   #catalogue: Catalogue;
+  #offline: Offline;
   #stream: Stream;
   #samples: Samples;
   #analysis: Analysis;
@@ -51,6 +52,8 @@ export class App {
   #tree: TreeView;
   #readout: Readout;
   #toolbar: Toolbar;
+  #status: Status;
+  #opening: Opening;
   #problems: Problems;
   #busy = el('div', { class: 'busy', hidden: true, 'aria-hidden': 'true' });
 
@@ -58,14 +61,22 @@ export class App {
     const hash = parseHash(location.hash);
     this.#scales = hash;
     observeDate((us) => this.#clock.serverDate(us));
+    observeRefused(() => void forgetRefused());
     const now = (): number => this.#clock.now();
-    const historyFailed = (error: unknown, again: () => void): void => this.#problems.failed(error, 'history', again);
+    const historyFailed = (error: unknown, again: () => void): void => {
+      // what is kept is shown without it, and asked for again once the server is back
+      if (!this.#offline.old || !isAway(error)) this.#problems.failed(error, 'history', again);
+    };
 
     this.#problems = new Problems(() => {
       if (this.#catalogue.tags.size === 0) void this.#catalogue.load();
       this.#stream.retryNow();
-    });
-    this.#view = new View(now, { onHold: () => this.#held(), onLive: () => this.#wentLive(), onSpan: () => this.#spanChanged() }, hash.span);
+    }, () => this.#offline.old);
+    this.#view = new View(() => this.#offline.asOf.now(), {
+      onHold: () => this.#viewChanged(() => this.#samples.fetchHistory()),
+      onLive: () => this.#viewChanged(() => this.#samples.dropHistory()),
+      onSpan: () => this.#viewChanged(() => this.#samples.restart()),
+    }, hash.span);
     this.#pens = new PenSet({
       onAdd: (pen) => this.#samples.subscribe(pen),
       onRemove: (pen) => {
@@ -89,15 +100,21 @@ export class App {
     this.#address = new AddressBar(() => (this.#edits.chosen ? this.#state() : null), (changed) => this.#addressChanged(changed));
     this.#catalogue = new Catalogue({
       onTags: (tags) => this.#tagsCame(tags),
-      onFailed: (error, again) => this.#problems.failed(error, 'connection', again),
+      onFailed: (error, again) => void this.#opening.failed(error, again),
     });
-    this.#stream = connectStream(this.#problems, (state) => this.#connection(state));
-    const sources = { stream: this.#stream, clock: this.#clock, view: this.#view, pens: this.#pens, width: () => this.#picture.chart.width };
+    this.#offline = new Offline({ clock: this.#clock, stream: () => this.#stream, pens: this.#pens, catalogue: this.#catalogue, state: () => this.#state() });
+    this.#stream = connectStream(this.#problems, () => this.#offline.old, (state) => this.#connection(state));
+    const sources = { stream: this.#stream, clock: this.#clock, knownTo: () => this.#offline.asOf.now(), view: this.#view, pens: this.#pens, width: () => this.#picture.chart.width };
     this.#samples = new Samples(sources, {
-      onSamples: (edge) => (edge ? this.#picture.painter.lazy() : this.#picture.painter.dirty()),
+      onSamples: (edge) => {
+        if (edge) this.#picture.painter.lazy();
+        else this.#picture.painter.dirty();
+        this.#offline.changed();
+      },
       onHistory: () => {
         this.#problems.tell(null, 'history');
         this.#picture.painter.dirty();
+        this.#offline.changed();
       },
       onBusy: (busy) => (this.#busy.hidden = !busy),
       onDescribed: () => this.#pensChanged(),
@@ -145,14 +162,19 @@ export class App {
       onCompare: (anchor) => this.#analysis.openCompare(anchor),
       onExport: (anchor) => this.#openExport(anchor),
     });
+    const [view, pens, stream, offline, problems] = [this.#view, this.#pens, this.#stream, this.#offline, this.#problems];
+    this.#status = new Status({ view, pens, stream, offline, analysis: () => this.#analysis, toolbar: this.#toolbar, readout: this.#readout });
+    this.#opening = new Opening({
+      ...{ view, pens, stream, offline, problems, clock: this.#clock, catalogue: this.#catalogue, edits: this.#edits },
+      tagsCame: (tags) => this.#tagsCame(tags),
+      addressChanged: (changed) => this.#addressChanged(changed),
+      redraw: () => this.#pensChanged(),
+    });
     this.#picture = new Picture(this.#view, now, {
-      onCursor: (ts) => {
-        this.#cursor = ts;
-        this.#readAt = -Infinity;
-      },
+      onCursor: (ts) => (this.#status.cursor = ts),
       onCursorMoved: (name, ts) => this.#analysis.moveCursor(name, ts),
-      onDrawn: () => this.#showState(),
-      onTurn: (at) => this.#turn(at),
+      onDrawn: () => this.#status.show(),
+      onTurn: (at) => this.#status.turn(at),
       onFailed: historyFailed,
     });
     acceptTags(this.#picture.host, (paths) => this.#edits.add(paths.flatMap((path) => this.#catalogue.tags.get(path) ?? [])));
@@ -165,14 +187,15 @@ export class App {
       overview: this.#picture.overview.element,
       readout: this.#readout.element,
     });
-    const target = { view: this.#view, pens: this.#pens, chart: this.#picture.chart, problems: this.#problems, now };
+    const target = { view, pens, chart: this.#picture.chart, problems, now };
     this.#analysis = new Analysis({ ...target, onChange: () => this.#analysed() }, hash);
     if (hash.window !== null) this.#view.hold(hash.window);
     initTheme(() => this.#restyle());
     this.#listen();
     this.#picture.painter.start();
-    void this.#catalogue.load().then(() => this.#stream.start());
-    exposeForTests({ stream: this.#stream, view: this.#view, chart: this.#picture.chart, pens: this.#pens });
+    void this.#opening.start();
+    offerNewer();
+    exposeForTests({ stream, view, chart: this.#picture.chart, pens });
   }
 
   #listen(): void {
@@ -184,41 +207,27 @@ export class App {
       readout: this.#readout,
       scales: () => this.#scales,
       setScales: (scales) => this.#setScales(scales),
-      cursor: () => this.#cursor,
+      cursor: () => this.#status.cursor,
     });
-    setInterval(() => this.#toolbar.setState(this.#stream.state, this.#view.held !== null), 250);
+    setInterval(() => this.#status.showConnection(), 250);
     this.#catalogue.refresh(() => document.visibilityState === 'visible' && this.#stream.state.name === 'live');
   }
 
   // --- window
 
-  #held(): void {
-    this.#samples.fetchHistory();
-    this.#viewChanged();
-  }
-
-  #wentLive(): void {
-    this.#samples.dropHistory();
-    this.#viewChanged();
-  }
-
-  #spanChanged(): void {
-    this.#samples.restart();
-    this.#viewChanged();
-  }
-
-  #viewChanged(): void {
+  #viewChanged(fetch: () => void): void {
+    fetch();
     this.#picture.painter.dirty();
     this.#analysis.expire();
     this.#address.save();
-    this.#showState();
+    this.#status.show();
   }
 
   #analysed(): void {
-    this.#readAt = -Infinity;
+    this.#status.expire();
     this.#picture.painter.dirty();
     this.#address.save();
-    this.#showState();
+    this.#status.show();
   }
 
   // --- pens
@@ -227,9 +236,10 @@ export class App {
     this.#picture.setPens(this.#pens, this.#scales);
     this.#readout.setPens(this.#pens.all);
     this.#tree.refresh();
-    this.#readAt = -Infinity;
+    this.#status.expire();
     this.#analysis.expire();
     this.#address.save();
+    this.#offline.changed();
   }
 
   #restyle(): void {
@@ -245,7 +255,7 @@ export class App {
   }
 
   #openExport(anchor: HTMLElement): void {
-    openExportMenu(anchor, { pens: this.#pens.all, window: this.#view.window, canvas: this.#picture.chart.canvas }, (error) => this.#problems.failed(error, 'history', () => this.#openExport(anchor)));
+    openExportMenu(anchor, { away: this.#offline.old, pens: this.#pens.all, window: this.#view.window, canvas: this.#picture.chart.canvas }, (error) => this.#problems.failed(error, 'history', () => this.#openExport(anchor)));
   }
 
   // --- tags and connection
@@ -258,8 +268,9 @@ export class App {
   }
 
   #connection(state: ConnectionState): void {
-    this.#toolbar.setState(state, this.#view.held !== null);
-    document.body.dataset['connection'] = state.name;
+    this.#offline.connection(state);
+    this.#status.showConnection();
+    this.#picture.painter.dirty();
     if (state.name !== 'live') return;
     // what changed meanwhile
     void this.#catalogue.load();
@@ -282,21 +293,5 @@ export class App {
     if (hash.window !== null) this.#view.hold(hash.window);
     else this.#view.goLive();
     this.#pensChanged();
-  }
-
-  #showState(): void {
-    const paused = this.#view.held !== null;
-    const { cursors, statistics, compare } = this.#analysis;
-    this.#toolbar.update({ shown: this.#view.window, span: this.#view.span, paused, cursors: cursors !== null, statistics: statistics !== null, compare });
-    this.#toolbar.setState(this.#stream.state, paused);
-    document.body.classList.toggle('paused', paused);
-  }
-
-  #turn(at: number): void {
-    this.#analysis.turn(at);
-    if (at - this.#readAt < READOUT_MS) return;
-    this.#readAt = at;
-    const { cursors, statistics } = this.#analysis;
-    this.#readout.update({ cursor: this.#cursor, window: this.#view.window, live: this.#view.held === null, cursors, statistics });
   }
 }

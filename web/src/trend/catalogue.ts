@@ -23,10 +23,15 @@ export class Catalogue {
     return this.#tags;
   }
 
+  /** What it was, while the server is away. */
+  set(tags: readonly Tag[]): void {
+    this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
+  }
+
   async load(): Promise<void> {
     try {
       const tags = await getTags();
-      this.#tags = new Map(tags.map((tag) => [tag.path, tag]));
+      this.set(tags);
       await this.events.onTags(tags);
       if (tags.length === 0) setTimeout(() => void this.load(), EMPTY_RETRY_MS);
     } catch (error) {

@@ -6,13 +6,13 @@ import { type ConnectionState, Stream } from '../data/stream';
 import { text } from '../ui/strings';
 import type { Problems } from './problems';
 
-/** The stream, not started yet. */
-export function connectStream(problems: Problems, onState: (state: ConnectionState) => void): Stream {
+/** The stream, not started yet. `old`: whether it is told elsewhere that the server is away. */
+export function connectStream(problems: Problems, old: () => boolean, onState: (state: ConnectionState) => void): Stream {
   const stream: Stream = new Stream({
     connect: () => new DecodedSocket(address('v1/stream?compression=zstd-dict', 'ws'), subprotocols(token())),
     onState,
     onProblem: (what) => problems.tell(what, 'connection'),
-    diagnose: () => diagnose(problems, () => stream.retryNow()),
+    diagnose: async () => (old() ? null : diagnose(problems, () => stream.retryNow())),
   });
   window.addEventListener('online', () => stream.retryNow());
   document.addEventListener('visibilitychange', () => {

@@ -45,13 +45,19 @@ export function openCompareMenu(anchor: HTMLElement, compare: number, pens: read
 }
 
 export interface Exported {
+  /** whether the server is away */
+  readonly away: boolean;
   readonly pens: readonly Pen[];
   readonly window: Window;
   readonly canvas: HTMLCanvasElement | null;
 }
 
-export function openExportMenu(anchor: HTMLElement, { pens, window, canvas }: Exported, onFailed: (error: unknown) => void): void {
-  const save = (format: 'csv' | 'parquet') => (): void => void saveSamples(pens, window, format).catch(onFailed);
+export function openExportMenu(anchor: HTMLElement, { away, pens, window, canvas }: Exported, onFailed: (error: unknown) => void): void {
+  const save = (format: 'csv' | 'parquet') => (): void => {
+    // a link to a server that is away would be a download that fails, without a word of the page
+    if (away) onFailed(new TypeError('away'));
+    else void saveSamples(pens, window, format).catch(onFailed);
+  };
   openMenu(anchor, text.export, [
     {
       items: [

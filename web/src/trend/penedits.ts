@@ -22,6 +22,8 @@ export interface PenEditsTarget {
 
 export class PenEdits {
   #chosen = false;
+  /** of the address, and no tags yet */
+  #unknown: readonly PenChoice[] = [];
 
   /** `wanted`: of the address; null where it names none. */
   constructor(
@@ -34,9 +36,14 @@ export class PenEdits {
     return this.#chosen;
   }
 
-  /** Tags are known: the page gets its first pens, once. */
+  /** Tags are known: the page gets its first pens, once; later on those of its address whose tags have come to be. */
   async begin(tags: readonly Tag[]): Promise<void> {
-    if (this.#chosen || tags.length === 0) return;
+    if (tags.length === 0) return;
+    if (this.#chosen) {
+      const { pens, tags: known } = this.target;
+      if (this.#unknown.some(({ path }) => known().has(path))) this.choose([...pens.all.map((pen) => pen.choice), ...this.#unknown]);
+      return;
+    }
     const choices = this.wanted ?? (await firstPens(tags, this.target.now()));
     this.#chosen = true;
     this.choose(choices);
@@ -47,6 +54,7 @@ export class PenEdits {
     const { pens, problems, tags, onChosen } = this.target;
     this.wanted = choices;
     const unknown = pens.choose(choices, tags());
+    this.#unknown = choices.filter(({ path, calculated }) => !calculated && unknown.includes(path));
     if (unknown.length > 0) problems.tell(text.noSuchTag(unknown.join(', ')), 'pens');
     onChosen();
   }

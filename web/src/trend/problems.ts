@@ -1,5 +1,5 @@
 /** The line above the chart that tells what is wrong, and the question for a token. */
-import { Problem } from '../data/api';
+import { isAway, Problem } from '../data/api';
 import { ProtocolError } from '../data/protocol';
 import { el, icon, setText } from '../ui/dom';
 import { text } from '../ui/strings';
@@ -13,8 +13,11 @@ export class Problems {
   #text = el('span');
   #topic: Topic = 'connection';
 
-  /** `onToken`: there is a new token to try. */
-  constructor(private readonly onToken: () => void) {
+  /** `onToken`: there is a new token to try. `old`: whether it is told elsewhere that the server is away, and of when is what is shown. */
+  constructor(
+    private readonly onToken: () => void,
+    private readonly old: () => boolean,
+  ) {
     this.element = el(
       'div',
       { class: 'problem', role: 'alert', hidden: true },
@@ -39,6 +42,8 @@ export class Problems {
         again();
         this.onToken();
       });
+    } else if (this.old() && isAway(error)) {
+      if (topic !== 'connection') this.tell(text.offline.needsServer, 'connection');
     } else if (error instanceof Problem || error instanceof ProtocolError) {
       this.tell(error.message, topic);
     } else if (error instanceof TypeError) {

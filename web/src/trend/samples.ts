@@ -14,6 +14,8 @@ const LATE_MS = 1000;
 export interface SamplesTarget {
   readonly stream: Stream;
   readonly clock: Clock;
+  /** up to when the live tail is known, µs */
+  readonly knownTo: () => number;
   readonly view: View;
   readonly pens: PenSet;
   /** of the chart, CSS pixels */
@@ -39,7 +41,7 @@ export class Samples {
     private readonly target: SamplesTarget,
     private readonly events: SamplesEvents,
   ) {
-    const { stream, clock, view, width } = target;
+    const { stream, clock, knownTo, view, width } = target;
     const { onDescribed, onBusy, onHistory, onFailed } = events;
     this.#live = new LivePens(stream, clock, {
       span: () => view.span,
@@ -49,7 +51,7 @@ export class Samples {
       onLive: () => events.onSamples(false),
       onFailed,
     });
-    this.#history = new History({ onBusy, onArrived: onHistory, onFailed });
+    this.#history = new History({ knownTo, onBusy, onArrived: onHistory, onFailed });
   }
 
   subscribe(pen: Pen): void {

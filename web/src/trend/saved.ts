@@ -2,6 +2,7 @@
 import './saved.css';
 import { Problem } from '../data/api';
 import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
+import { forgetAll } from '../offline/device';
 import { el, icon, setText } from '../ui/dom';
 import { closeOpen, openBelow } from '../ui/popup';
 import { text } from '../ui/strings';
@@ -89,6 +90,7 @@ async function openViews(anchor: HTMLElement): Promise<void> {
     list,
     el('div', { class: 'line' }, input, el('button', { type: 'submit', class: 'primary' }, strings.save)),
     fault,
+    el('button', { type: 'button', class: 'plain forget', onclick: () => void forgetAll().then(() => tell(text.offline.forgotten)) }, text.offline.forget),
   );
   const close = openBelow(anchor, el('div', { class: 'saved-views', role: 'dialog', 'aria-label': strings.views }, panel));
   input.focus();

@@ -1,6 +1,7 @@
 /** The bar above the chart: spans, moving and zooming, pause and live, what else the chart shows, the state of the connection. */
 import './toolbar.css';
 import type { ConnectionState } from '../data/stream';
+import { ageText, instantText } from '../offline/age';
 import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
 import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
@@ -130,11 +131,21 @@ export class Toolbar {
     this.dates.dataset['paused'] = String(paused);
   }
 
-  setState(state: ConnectionState, paused: boolean): void {
+  /** `old`: where what is shown was known once, up to when, and how long ago that is; in µs. */
+  setState(state: ConnectionState, paused: boolean, old: { at: number; age: number } | null): void {
+    const wait = state.name === 'reconnecting' ? text.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '';
+    if (old !== null && state.name !== 'live') {
+      this.#state.dataset['state'] = 'offline';
+      this.#state.title = text.state[state.name] + wait;
+      setText(this.#stateText, text.offline.asOf(instantText(old.at, old.at + old.age)));
+      setText(this.#countdown, text.offline.ago(ageText(old.age)));
+      return;
+    }
     const name = state.name === 'live' && paused ? 'paused' : state.name;
     this.#state.dataset['state'] = name;
+    this.#state.title = '';
     setText(this.#stateText, text.state[name]);
-    setText(this.#countdown, state.name === 'reconnecting' ? text.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
+    setText(this.#countdown, wait);
   }
 }
 

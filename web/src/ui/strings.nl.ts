@@ -60,6 +60,17 @@ export const dutch: Text = {
     { label: '1 d', title: '1 dag' },
     { label: '7 d', title: '7 dagen' },
   ],
+  // --- without the server
+  offline: {
+    asOf: (time: string) => `Offline: stand van ${time}`,
+    ago: (age: string) => `, ${age} geleden`,
+    needsServer: 'De server is niet bereikbaar: dit kan niet zonder.',
+    tokenWanted: 'De server is niet bereikbaar. Wat op dit apparaat is bewaard, wordt getoond met het token waarmee het kwam.',
+    forget: 'Vergeet wat op dit apparaat is bewaard',
+    forgotten: 'Op dit apparaat is niets meer bewaard.',
+    newVersion: 'Er is een nieuwe versie van deze pagina.',
+    reload: 'Opnieuw laden',
+  },
   // --- saved views
   saved: {
     views: 'Bewaarde weergaven',

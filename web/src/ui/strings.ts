@@ -61,6 +61,17 @@ const english = {
     { label: '1 d', title: '1 day' },
     { label: '7 d', title: '7 days' },
   ],
+  // --- without the server
+  offline: {
+    asOf: (time: string) => `Offline: as of ${time}`,
+    ago: (age: string) => `, ${age} ago`,
+    needsServer: 'The server cannot be reached: this needs it.',
+    tokenWanted: 'The server cannot be reached. What is kept on this device is shown with the token it came with.',
+    forget: 'Forget what is kept on this device',
+    forgotten: 'Nothing is kept on this device any more.',
+    newVersion: 'There is a new version of this page.',
+    reload: 'Reload',
+  },
   // --- saved views
   saved: {
     views: 'Saved views',
