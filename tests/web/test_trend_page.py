@@ -295,7 +295,8 @@ def test_keys_and_theme(demo: Opened) -> None:
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.get_by_role("button", name="Dark or light").click()
+    page.get_by_role("button", name="Theme and language").click()
+    page.get_by_role("menuitemradio", name="Light", exact=True).click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
     assert demo.faults == []
 

@@ -18,6 +18,11 @@ export class Canvas {
     }).observe(this.element);
   }
 
+  /** For screen readers: what is on it now. */
+  describe(what: string): void {
+    if (this.element.getAttribute('aria-label') !== what) this.element.setAttribute('aria-label', what);
+  }
+
   /** An empty canvas to draw on in CSS pixels; null while it has no size. */
   begin(): CanvasRenderingContext2D | null {
     const ratio = devicePixelRatio;

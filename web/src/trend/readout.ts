@@ -61,7 +61,7 @@ export class Readout {
 
   constructor(private readonly events: ReadoutEvents) {
     const table = el('table', {}, el('caption', { class: 'unseen' }, text.pens), this.#head, this.#body);
-    this.element = el('section', { class: 'readout', 'aria-label': text.pens, onmouseleave: () => events.onHighlight(null) }, this.#summary, table, this.#empty);
+    this.element = el('section', { class: 'readout', 'aria-label': text.pens, onmouseleave: () => events.onHighlight(null), onfocusout: () => events.onHighlight(null) }, this.#summary, table, this.#empty);
   }
 
   setPens(pens: readonly Pen[]): void {
@@ -171,7 +171,7 @@ export class Readout {
     const swatch = el('button', { class: 'swatch', type: 'button', 'aria-label': text.penOf(tag.path), title: text.penOf(name), onclick: () => this.events.onStyle(pen, swatch) });
     const row = el(
       'tr',
-      { class: calculated ? 'calculated' : undefined, onmouseenter: () => this.events.onHighlight(pen), title: pen.expression ?? tag.path },
+      { class: calculated ? 'calculated' : undefined, onmouseenter: () => this.events.onHighlight(pen), onfocusin: () => this.events.onHighlight(pen), title: pen.expression ?? tag.path },
       el('td', { class: 'col-color' }, swatch),
       el('th', { class: 'col-tag', scope: 'row' }, el('span', { class: 'pen-above' }, above === '' ? '' : `${above}/`), el('span', { class: 'pen-parent' }, parent === '' ? '' : `${lastLevel(parent)}/`), el('span', { class: 'pen-name' }, name)),
       el('td', { class: 'col-description' }, calculated && tag.description === tag.path ? '' : (tag.description ?? '')),
