@@ -1,28 +1,30 @@
 /** The page of dashboards: picks one, shows it live, has it edited. The name stands in the hash of the address. */
-import { address, get, isAway, observeDate, observeRefused, Problem, token } from '../data/api';
+import { address, isAway, observeDate, observeRefused, Problem, token } from '../data/api';
 import { Clock } from '../data/clock';
 import { DecodedSocket } from '../data/decoder';
-import { deleteDocument, type Described, listDocuments, nameOf, readDocument, storeDocument } from '../data/documents';
+import { deleteDocument, type Described, listDocuments } from '../data/documents';
 import { subprotocols } from '../data/protocol';
 import { type ConnectionState, Stream } from '../data/stream';
-import { ageText, instantText } from '../offline/age';
+import { ageText } from '../offline/age';
 import { forgetRefused } from '../offline/device';
 import { offerNewer } from '../offline/newer';
 import { announce } from '../ui/announce';
-import { appearanceButton } from '../ui/appearance';
-import { el, icon, setText } from '../ui/dom';
-import { text as both } from '../ui/strings';
+import { el, setText } from '../ui/dom';
+import { text } from '../ui/strings';
 import { initTheme } from '../ui/theme';
 import { askForToken } from '../ui/token';
 import { Board } from './board';
-import { ask, button } from './dialogs';
+import { ask } from './dialogs';
 import type { Dashboard } from './document';
 import { Editor } from './editor';
 import { Feed } from './feed';
-import { showBoardKeys, listenForHelp } from './keyslist';
+import { Header } from './header';
+import { listenForHelp } from './keyslist';
 import { Kpis } from './kpis';
 import { LevelWatch } from './levels';
 import { Offline } from './offline';
+import { Problems } from './problems';
+import { read, save, type Shown } from './saving';
 import { strings } from './strings';
 import { tagsOf } from './tiles/kpi';
 import type { Context } from './tiles/tile';
@@ -42,15 +44,6 @@ declare global {
   }
 }
 
-/** What a problem on the screen is about: what was asked for, or the key figures, which are asked for again and again. */
-type Topic = 'page' | 'figures';
-
-interface Shown {
-  readonly name: string | null;
-  etag: string | null;
-  document: Dashboard;
-}
-
 export class Page {
   #clock = new Clock();
   #list: Described[] = [];
@@ -59,7 +52,6 @@ export class Page {
   /** what is being edited, as it is shown */
   #preview: Dashboard | null = null;
   #kpisWanted = '';
-  #topic: Topic = 'page';
   #dirty = true;
   #drawnAt = -Infinity;
   readonly #stream: Stream;
@@ -69,24 +61,20 @@ export class Page {
   readonly #levels = new LevelWatch();
   readonly #offline: Offline;
 
-  readonly #pick = el('select', { class: 'pick', 'aria-label': strings.pick, onchange: () => (location.hash = this.#pick.value) });
-  readonly #editButton = button(strings.edit, () => this.#edit(), { class: 'plain edit' });
-  readonly #lamp = el('div', { class: 'state', role: 'status' });
-  readonly #lampText = el('span', { class: 'state-text' });
-  // what counts down is not read out
-  readonly #countdown = el('span', { class: 'state-text', 'aria-hidden': 'true' });
-  readonly #problem = el('div', { class: 'problem', role: 'alert', hidden: true });
-  readonly #problemText = el('span');
   readonly #empty = el('div', { class: 'empty', hidden: true });
   readonly #main = el('main', { class: 'page' });
-  readonly #header: HTMLElement;
+  readonly #problems = new Problems((again) => {
+    this.#stream.retryNow();
+    void this.#feed.loadTags().then(again);
+  });
+  readonly #header: Header;
 
   constructor(root: HTMLElement) {
     this.#stream = new Stream({
       connect: () => new DecodedSocket(address('v1/stream?compression=zstd-dict', 'ws'), subprotocols(token())),
       onState: (state) => this.#state(state),
-      onProblem: (text) => this.#tell(text),
-      diagnose: () => this.#diagnose(),
+      onProblem: (text) => (text === null ? this.#problems.clear() : this.#problems.tell(text)),
+      diagnose: async () => (this.#offline.old ? null : this.#problems.diagnose()),
     });
     observeDate((us) => this.#clock.serverDate(us));
     observeRefused(() => void forgetRefused());
@@ -96,34 +84,19 @@ export class Page {
       this.#offline.changed();
     };
     const expected = (error: unknown): boolean => this.#offline.old && isAway(error);
-    this.#feed = new Feed(this.#stream, this.#clock, { onData: came, onProblem: (error) => expected(error) || this.#failed(error) });
+    this.#feed = new Feed(this.#stream, this.#clock, { onData: came, onProblem: (error) => expected(error) || this.#problems.failed(error) });
     this.#kpis = new Kpis(this.#clock, () => {
       if (expected(this.#kpis.problem)) return;
-      if (this.#kpis.problem !== null) this.#failed(this.#kpis.problem, undefined, 'figures');
-      else if (this.#topic === 'figures') this.#tell(null);
+      if (this.#kpis.problem !== null) this.#problems.failed(this.#kpis.problem, undefined, 'figures');
+      else this.#problems.clear('figures');
       redraw();
     });
     this.#offline = new Offline({ clock: this.#clock, stream: this.#stream, feed: this.#feed, kpis: this.#kpis, shown: () => this.#shown });
     const context: Context = { feed: this.#feed, kpis: this.#kpis, clock: this.#clock, dashboard: () => this.#now() ?? { title: '', tiles: [] }, redraw };
     this.#board = new Board(context);
-    this.#lamp.append(el('span', { class: 'lamp', 'aria-hidden': 'true' }), el('span', {}, this.#lampText, this.#countdown));
-    this.#problem.append(this.#problemText, el('button', { type: 'button', 'aria-label': strings.dismiss, onclick: () => (this.#problem.hidden = true) }, icon('close')));
-    const tool = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLElement => el('button', { type: 'button', class: 'tool', 'aria-label': label, title: label, onclick: action }, icon(name));
-    this.#header = el(
-      'header',
-      { class: 'bar' },
-      el('button', { type: 'button', class: 'skip', onclick: () => this.#board.element.focus() }, strings.skip),
-      el('a', { class: 'home', href: './', title: strings.trends }, strings.trends),
-      el('h1', {}, this.#pick),
-      this.#editButton,
-      button(strings.newOne, () => void this.#new(), { class: 'plain new' }),
-      el('span', { class: 'spring' }),
-      this.#lamp,
-      tool('expand', strings.fullscreen, () => void (document.fullscreenElement === null ? document.documentElement.requestFullscreen() : document.exitFullscreen())),
-      appearanceButton(showBoardKeys),
-    );
-    this.#main.append(this.#problem, this.#empty, this.#board.element);
-    root.append(this.#header, this.#main);
+    this.#header = new Header({ onEdit: () => this.#edit(), onNew: () => void this.#new(), onSkip: () => this.#board.element.focus() });
+    this.#main.append(this.#problems.element, this.#empty, this.#board.element);
+    root.append(this.#header.element, this.#main);
     initTheme(redraw);
     listenForHelp();
     window.addEventListener('hashchange', () => void this.#open());
@@ -167,14 +140,13 @@ export class Page {
         this.#show(null);
         return;
       }
-      const { document: found, etag } = await readDocument<Dashboard>('dashboards', wanted);
-      this.#show({ name: wanted, etag, document: found });
-      this.#tell(null);
+      this.#show(await read(wanted));
+      this.#problems.clear();
     } catch (error) {
       this.#show(null);
       if (error instanceof Problem && error.status === 404) this.#nothing(strings.missing(name));
       else if (isAway(error)) await this.#withoutServer(name, error);
-      else this.#failed(error, () => void this.#open());
+      else this.#problems.failed(error, () => void this.#open());
     }
   }
 
@@ -182,9 +154,9 @@ export class Page {
 
   async #withoutServer(name: string, error: unknown): Promise<void> {
     if (await this.#restore()) return;
-    if (this.#offline.old) this.#tell(strings.offline.missing(name));
-    else this.#failed(error);
-    if (this.#shown === null && (await this.#offline.hasOthers())) askForToken(both.offline.tokenWanted, () => void this.#open());
+    if (this.#offline.old) this.#problems.tell(strings.offline.missing(name));
+    else this.#problems.failed(error);
+    if (this.#shown === null && (await this.#offline.hasOthers())) askForToken(text.offline.tokenWanted, () => void this.#open());
   }
 
   /** Show what is kept of the dashboard that the address names, or of the last one. Whether there was something. */
@@ -198,7 +170,7 @@ export class Page {
     this.#feed.restore(kept.tags, kept.series);
     this.#show({ name: kept.name, etag: kept.etag, document: kept.document });
     this.#kpis.restore(kept.periods);
-    this.#tell(null);
+    this.#problems.clear();
     this.#state(this.#stream.state);
     return true;
   }
@@ -209,6 +181,12 @@ export class Page {
     void this.#kpis.refresh();
     if (this.#shown === null) await this.#open();
     else await this.#look();
+  }
+
+  #state(state: ConnectionState): void {
+    if (this.#offline.connection(state)) void this.#back();
+    const { at, age } = this.#offline.asOf;
+    this.#header.state(state, at === null || age === null ? null : { at, age });
   }
 
   /** Show another one, or none; what was edited ends. */
@@ -224,14 +202,7 @@ export class Page {
   }
 
   #namePage(): void {
-    const shown = this.#shown;
-    const options = this.#list.map(({ name, title }) => el('option', { value: name, selected: name === shown?.name }, name === shown?.name ? shown.document.title : title));
-    if (shown !== null && !this.#list.some(({ name }) => name === shown.name)) options.push(el('option', { value: '', selected: true }, shown.document.title));
-    this.#pick.replaceChildren(...options);
-    this.#pick.hidden = options.length === 0;
-    this.#editButton.hidden = shown === null;
-    document.title = `${shown?.document.title ?? strings.title} · historian`;
-    if (shown?.name != null && location.hash !== `#${shown.name}`) history.replaceState(null, '', `#${shown.name}`);
+    this.#header.name(this.#list, this.#shown);
   }
 
   #nothing(text: string | null): void {
@@ -273,8 +244,8 @@ export class Page {
       this.#list = await listDocuments('dashboards');
       const standing = this.#list.find(({ name }) => name === shown.name);
       if (standing !== undefined && standing.etag !== shown.etag && this.#editor === null && this.#shown === shown) {
-        const { document: found, etag } = await readDocument<Dashboard>('dashboards', shown.name);
-        if (this.#editor === null && this.#shown === shown) this.#show({ name: shown.name, etag, document: found });
+        const found = await read(shown.name);
+        if (this.#editor === null && this.#shown === shown) this.#show(found);
       } else this.#namePage();
     } catch {
       // the connection's state tells of a server that is away
@@ -298,7 +269,7 @@ export class Page {
       onDelete: () => void this.#delete(),
       tags: () => this.#feed.tags.keys(),
     });
-    this.#header.after(this.#editor.bar);
+    this.#header.element.after(this.#editor.bar);
   }
 
   async #new(): Promise<void> {
@@ -336,43 +307,27 @@ export class Page {
   }
 
   /** Whether it is on the server now. */
-  async #save(etag = this.#shown?.etag ?? null): Promise<boolean> {
+  async #save(): Promise<boolean> {
     const [shown, editor] = [this.#shown, this.#editor];
     if (shown === null || editor === null) return false;
-    const dashboard = editor.dashboard;
-    const name = shown.name ?? nameOf(dashboard.title);
-    if (name === '') {
-      this.#tell(strings.needsTitle);
-      return false;
-    }
     try {
-      const stored = await storeDocument('dashboards', name, dashboard, etag);
-      this.#shown = { name, etag: stored, document: dashboard };
-      this.#list = await listDocuments('dashboards');
-      editor.saved();
-      this.#tell(null);
-      this.#namePage();
-      return true;
-    } catch (error) {
-      if (!(error instanceof Problem) || (error.status !== 412 && error.status !== 404)) {
-        this.#failed(error);
-        return false;
+      const done = await save(shown, editor.dashboard);
+      if ('saved' in done) {
+        this.#shown = done.saved;
+        this.#list = await listDocuments('dashboards');
+        editor.saved();
+        this.#problems.clear();
+        this.#namePage();
+        return true;
       }
-      if (shown.name === null) {
-        this.#tell(strings.nameTaken);
-        return false;
-      }
-      // deleted meanwhile: it is made again
-      if (error.status === 404) return this.#save(null);
-      const answer = await ask(strings.conflict, { mine: strings.keepMine, theirs: strings.takeTheirs });
-      if (answer === 'mine') return this.#save('*');
-      if (answer === 'theirs') {
-        const { document: found, etag: theirs } = await readDocument<Dashboard>('dashboards', name);
-        this.#show({ name, etag: theirs, document: found });
+      if ('theirs' in done) {
+        this.#show(done.theirs);
         this.#edit();
-      }
-      return false;
+      } else if (done.why !== null) this.#problems.tell(done.why);
+    } catch (error) {
+      this.#problems.failed(error);
     }
+    return false;
   }
 
   async #delete(): Promise<void> {
@@ -381,7 +336,7 @@ export class Page {
     try {
       if (shown.name !== null) await deleteDocument('dashboards', shown.name);
     } catch (error) {
-      this.#failed(error);
+      this.#problems.failed(error);
       return;
     }
     this.#show(null);
@@ -402,49 +357,5 @@ export class Page {
     const { age } = this.#offline.asOf;
     this.#board.update(this.#offline.asOf.now(), age === null ? null : strings.offline.old(ageText(age)));
     for (const passed of this.#levels.passed(this.#board.frames)) announce(passed);
-  }
-
-  #state(state: ConnectionState): void {
-    if (this.#offline.connection(state)) void this.#back();
-    const { at, age } = this.#offline.asOf;
-    if (at !== null && age !== null) {
-      this.#lamp.dataset['state'] = 'offline';
-      setText(this.#lampText, both.offline.asOf(instantText(at, at + age)));
-      setText(this.#countdown, both.offline.ago(ageText(age)));
-      return;
-    }
-    this.#lamp.dataset['state'] = state.name;
-    setText(this.#lampText, both.state[state.name]);
-    setText(this.#countdown, state.name === 'reconnecting' ? both.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
-  }
-
-  #tell(text: string | null, topic: Topic = 'page'): void {
-    this.#topic = topic;
-    this.#problem.hidden = text === null;
-    setText(this.#problemText, text ?? '');
-  }
-
-  #failed(error: unknown, again: () => void = () => undefined, topic: Topic = 'page'): void {
-    if (error instanceof DOMException && error.name === 'AbortError') return;
-    if (error instanceof Problem && error.status === 401) {
-      askForToken(token() === null ? strings.wantsToken : error.detail, () => {
-        this.#stream.retryNow();
-        void this.#feed.loadTags().then(again);
-      });
-      return;
-    }
-    this.#tell(error instanceof Problem ? error.message : error instanceof TypeError ? strings.unreachable : String(error), topic);
-  }
-
-  async #diagnose(): Promise<string | null> {
-    if (this.#offline.old) return null;
-    try {
-      await get('v1/snapshot?match=-');
-      return null;
-    } catch (error) {
-      if (error instanceof Problem && error.status === 404) return null;
-      if (error instanceof Problem && error.status === 401) this.#failed(error);
-      return error instanceof Problem ? error.message : strings.unreachable;
-    }
   }
 }
