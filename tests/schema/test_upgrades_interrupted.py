@@ -70,15 +70,13 @@ def wait_until_blocked(dsn: str, holder: psycopg.Connection[tuple[object, ...]])
     raise AssertionError("no migration waits")
 
 
-def assert_as_new(dsn: str, another_database: Callable[[], str]) -> None:
-    new = another_database()
-    upgrade(new)
+def assert_as_new(dsn: str, new: str) -> None:
     assert status(dsn).pending == ()
     assert catalogs(dsn) == catalogs(new)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_when_its_work_is_done_and_not_recorded(empty_database: str, another_database: Callable[[], str], step: int) -> None:
+def test_killed_when_its_work_is_done_and_not_recorded(empty_database: str, database_as_owner: str, step: int) -> None:
     if step > 1:
         upgrade(empty_database, to=step - 1)
     else:
@@ -95,10 +93,10 @@ def test_killed_when_its_work_is_done_and_not_recorded(empty_database: str, anot
     assert (status(empty_database).version or 0) == step - 1
     # what the killed one left on the server, it waits for
     upgrade(empty_database)
-    assert_as_new(empty_database, another_database)
+    assert_as_new(empty_database, database_as_owner)
 
 
-def test_killed_again_and_again_at_any_moment(empty_database: str, another_database: Callable[[], str]) -> None:
+def test_killed_again_and_again_at_any_moment(empty_database: str, database_as_owner: str) -> None:
     killed = 0
     for after_ms in range(0, 400, 20):
         process = subprocess.Popen([sys.executable, "-P", "-c", _UPGRADE, empty_database], stdout=subprocess.PIPE, text=True)
@@ -112,7 +110,7 @@ def test_killed_again_and_again_at_any_moment(empty_database: str, another_datab
         process.stdout.close()
     assert killed
     upgrade(empty_database)
-    assert_as_new(empty_database, another_database)
+    assert_as_new(empty_database, database_as_owner)
 
 
 def test_a_killed_one_leaves_no_session_that_holds_on_to_its_locks(empty_database: str) -> None:
@@ -261,7 +259,7 @@ def as_psql(script: str, dsn: str) -> None:
 @pytest.mark.parametrize("execute", [as_psycopg, as_psql])
 @pytest.mark.parametrize("version", [0, *STEPS[:-1]])
 def test_what_a_dry_run_prints_does_what_an_upgrade_does(
-    empty_database: str, another_database: Callable[[], str], version: int, execute: Callable[[str, str], None]
+    empty_database: str, database_as_owner: str, version: int, execute: Callable[[str, str], None]
 ) -> None:
     if version:
         upgrade(empty_database, to=version)
@@ -270,7 +268,7 @@ def test_what_a_dry_run_prints_does_what_an_upgrade_does(
     # looking changed nothing
     assert status(empty_database) == before
     execute(script, empty_database)
-    assert_as_new(empty_database, another_database)
+    assert_as_new(empty_database, database_as_owner)
     assert dry_run(empty_database) == ""
 
 
