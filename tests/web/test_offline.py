@@ -31,8 +31,10 @@ def ask(url: str, method: str, body: object, **headers: str) -> None:
 
 
 KEPT = """async ([page, at]) => {
-    const [{ name }] = await indexedDB.databases();
-    const db = await new Promise(resolve => { const asked = indexedDB.open(name); asked.onsuccess = () => resolve(asked.result); });
+    const [found] = await indexedDB.databases();
+    if (found === undefined) return 0;
+    const db = await new Promise(resolve => { const asked = indexedDB.open(found.name); asked.onsuccess = () => resolve(asked.result); });
+    if (!db.objectStoreNames.contains('views')) return 0;
     const rows = await new Promise(resolve => { const asked = db.transaction('views').objectStore('views').getAll(); asked.onsuccess = () => resolve(asked.result); });
     db.close();
     return rows.filter(row => row.page === page && row.at >= at).length;
