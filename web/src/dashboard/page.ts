@@ -194,6 +194,8 @@ export class Page {
     this.#kpis.restore(kept.periods);
     this.#tell(null);
     this.#state(this.#stream.state);
+    // what the server has may still be waited for
+    this.#stream.start();
     return true;
   }
 
