@@ -4,7 +4,7 @@ import type { Described } from '../data/documents';
 import type { Tag } from '../data/protocol';
 import type { ConnectionState, Stream } from '../data/stream';
 import { AsOf } from '../offline/asof';
-import { observeForget, onDevice } from '../offline/device';
+import { forgetRefused, observeForget, onDevice } from '../offline/device';
 import { Keeper } from '../offline/keeper';
 import { type KeptSeries, MOST_VIEW_BYTES, SAMPLE_BYTES } from '../offline/kept';
 import { owner } from '../offline/owner';
@@ -46,6 +46,12 @@ export class Offline {
     this.asOf = new AsOf(target.clock, () => target.stream);
     this.#keeper = new Keeper(() => this.#keep());
     observeForget(() => this.#keeper.stop());
+  }
+
+  /** The server has refused the token: what came with it is neither kept for the next one nor shown again. */
+  refused(): void {
+    this.#keeper.drop();
+    void forgetRefused();
   }
 
   /** Whether what is shown is what was known once. */

@@ -6,7 +6,6 @@ import { deleteDocument, type Described, listDocuments, nameOf, readDocument, st
 import { subprotocols } from '../data/protocol';
 import { type ConnectionState, Stream } from '../data/stream';
 import { ageText, instantText } from '../offline/age';
-import { forgetRefused } from '../offline/device';
 import { offerNewer } from '../offline/newer';
 import { el, icon, setText } from '../ui/dom';
 import { text as words } from '../ui/strings';
@@ -82,7 +81,7 @@ export class Page {
       diagnose: () => this.#diagnose(),
     });
     observeDate((us) => this.#clock.serverDate(us));
-    observeRefused(() => void forgetRefused());
+    observeRefused(() => this.#offline.refused());
     const redraw = (): void => void (this.#dirty = true);
     const came = (): void => {
       redraw();

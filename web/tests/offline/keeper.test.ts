@@ -40,6 +40,16 @@ test('it writes what is new as the page goes, once, and nothing where nothing is
   expect(writes).toBe(1);
 });
 
+test('what was refused is not written, and what comes after it is', async () => {
+  keeper.changed();
+  keeper.drop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(writes).toBe(0);
+  keeper.changed();
+  page.dispatchEvent(new Event('pagehide'));
+  expect(writes).toBe(1);
+});
+
 test('it writes no more once what was kept is to be forgotten', async () => {
   keeper.changed();
   keeper.stop();
