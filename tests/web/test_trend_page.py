@@ -211,7 +211,7 @@ def test_it_connects_again_after_the_server_restarts_and_misses_nothing(serve: S
     opened.wait("historian.pens().every(pen => pen.lastValue === 2 && pen.points === 2)")
     server.stop()
     opened.wait("historian.state() === 'reconnecting'")
-    expect(opened.page.get_by_role("status")).to_contain_text("reconnecting in")
+    expect(opened.page.get_by_role("status")).to_contain_text("Offline: as of")
     server.start()
     # before the page is back, and after
     write(3)

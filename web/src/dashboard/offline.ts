@@ -4,7 +4,7 @@ import type { Described } from '../data/documents';
 import type { Tag } from '../data/protocol';
 import type { ConnectionState, Stream } from '../data/stream';
 import { AsOf } from '../offline/asof';
-import { observeForget, onDevice } from '../offline/device';
+import { forgetRefused, observeForget, onDevice } from '../offline/device';
 import { Keeper } from '../offline/keeper';
 import { type KeptSeries, MOST_VIEW_BYTES, SAMPLE_BYTES } from '../offline/kept';
 import { owner } from '../offline/owner';
@@ -48,6 +48,12 @@ export class Offline {
     observeForget(() => this.#keeper.stop());
   }
 
+  /** The server has refused the token: what came with it is neither kept for the next one nor shown again. */
+  refused(): void {
+    this.#keeper.drop();
+    void forgetRefused();
+  }
+
   /** Whether what is shown is what was known once. */
   get old(): boolean {
     return this.asOf.at !== null;
@@ -77,26 +83,31 @@ export class Offline {
     const state: BoardState = { etag: shown.etag, document: shown.document, periods: kpis.keep() };
     const view = { name: shown.name, ids: series.map(({ id }) => id), at: this.asOf.now(), offset: clock.offset, state };
     const tags = [...feed.tags.values()];
-    const [kept, whose] = [await onDevice(), await owner()];
-    await kept?.put(whose, 'dashboards', view, series);
-    await kept?.putCatalogue(whose, tags);
+    const kept = await onDevice();
+    if (kept === null) return;
+    const whose = await owner();
+    await kept.put(whose, 'dashboards', view, series);
+    await kept.putCatalogue(whose, tags);
   }
 
   /** What is kept of a dashboard; with an empty name of the last one; null: nothing. */
   async restore(name: string): Promise<Restored | null> {
-    const [kept, whose] = [await onDevice(), await owner()];
-    const views = (await kept?.views(whose, 'dashboards')) ?? [];
+    const kept = await onDevice();
+    if (kept === null) return null;
+    const whose = await owner();
+    const views = await kept.views(whose, 'dashboards');
     const view = name === '' ? views[0] : views.find((one) => one.name === name);
-    const series = view === undefined ? null : ((await kept?.series(whose, 'dashboards', view)) ?? null);
+    const series = view === undefined ? null : await kept.series(whose, 'dashboards', view);
     if (view === undefined || series === null) return null;
     const list = views.map((one) => ({ name: one.name, title: (one.state as BoardState).document.title, etag: (one.state as BoardState).etag ?? '' }));
     list.sort((a, b) => (a.name < b.name ? -1 : 1));
-    const tags = (await kept?.catalogue(whose)) ?? series.map(({ tag }) => tag);
+    const tags = (await kept.catalogue(whose)) ?? series.map(({ tag }) => tag);
     return { ...(view.state as BoardState), name: view.name, at: view.at, offset: view.offset, tags, series, list };
   }
 
   /** Whether something is kept that only another token shows. */
   async hasOthers(): Promise<boolean> {
-    return (await (await onDevice())?.others(await owner())) ?? false;
+    const kept = await onDevice();
+    return kept !== null && kept.others(await owner());
   }
 }

@@ -6,7 +6,6 @@ import { deleteDocument, type Described, listDocuments } from '../data/documents
 import { subprotocols } from '../data/protocol';
 import { type ConnectionState, Stream } from '../data/stream';
 import { ageText } from '../offline/age';
-import { forgetRefused } from '../offline/device';
 import { offerNewer } from '../offline/newer';
 import { announce } from '../ui/announce';
 import { el, setText } from '../ui/dom';
@@ -77,7 +76,7 @@ export class Page {
       diagnose: async () => (this.#offline.old ? null : this.#problems.diagnose()),
     });
     observeDate((us) => this.#clock.serverDate(us));
-    observeRefused(() => void forgetRefused());
+    observeRefused(() => this.#offline.refused());
     const redraw = (): void => void (this.#dirty = true);
     const came = (): void => {
       redraw();
@@ -172,6 +171,8 @@ export class Page {
     this.#kpis.restore(kept.periods);
     this.#problems.clear();
     this.#state(this.#stream.state);
+    // what the server has may still be waited for
+    this.#stream.start();
     return true;
   }
 

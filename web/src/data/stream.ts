@@ -66,6 +66,7 @@ export function retryDelay(attempt: number, random: () => number): number {
 
 export class Stream {
   #socket: Wire | null = null;
+  #started = false;
   #open = false;
   #attempt = 0;
   #state: ConnectionState = { name: 'connecting' };
@@ -92,8 +93,11 @@ export class Stream {
     return this.#heard;
   }
 
+  /** Once; from then on it connects again by itself. */
   start(): void {
-    if (this.#socket === null) this.#connect();
+    if (this.#started) return;
+    this.#started = true;
+    this.#connect();
   }
 
   /** Try at once, as when the browser is online again. */

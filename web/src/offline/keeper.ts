@@ -41,10 +41,15 @@ export class Keeper {
     void this.write().finally(() => (this.#writing = false));
   }
 
-  /** Nothing more, until the page is opened again. */
-  stop(): void {
+  /** What is new is not to be written. */
+  drop(): void {
     clearTimeout(this.#timer);
     this.#changed = false;
+  }
+
+  /** Nothing more, until the page is opened again. */
+  stop(): void {
+    this.drop();
     this.#stopped = true;
   }
 }

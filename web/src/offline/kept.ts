@@ -14,6 +14,7 @@ export const MOST_BYTES = 50e6;
 /** Of one view. */
 export const MOST_VIEW_BYTES = 8e6;
 const MOST_CATALOGUE_BYTES = 8e6;
+const STORES = ['views', 'series', 'catalogues'] as const;
 const CATALOGUE_EVERY_MS = 600_000;
 /** ts, value, quality, id of the tag */
 export const SAMPLE_BYTES = 22;
@@ -95,28 +96,34 @@ export class Kept {
     const bytes = series.reduce((sum, { columns }) => sum + bytesOf(columns), 0);
     if (bytes > 2 * MOST_VIEW_BYTES) return false;
     const row: Row = { ...view, key: keyOf(owner, page, view.name), owner, page, used: now, bytes };
-    for (const share of [1, 0.25]) {
+    try {
+      await this.#put(row, series);
+    } catch {
+      // mostly for want of room: once more with less of the others, then not at all
       try {
-        await this.#put(row, series, share);
-        return true;
+        await this.#evict(0.25);
+        await this.#put(row, series);
       } catch {
-        // mostly for want of room: once more with less of the others, then not at all
+        return false;
       }
     }
-    return false;
+    await this.#evict(1).catch(() => undefined);
+    return true;
   }
 
-  async #put(row: Row, series: readonly KeptSeries[], share: number): Promise<void> {
+  async #put(row: Row, series: readonly KeptSeries[]): Promise<void> {
     const tx = this.db.transaction(['views', 'series'], 'readwrite', { durability: 'relaxed' });
-    const [views, data] = [tx.objectStore('views'), tx.objectStore('series')];
-    // what is aborted fails here too: told by tx.done alone
-    const done = async (): Promise<void> => {
-      const others = (await views.getAll()).filter(({ key }) => key !== row.key);
-      const gone = surplus([row, ...others], Math.ceil(MOST_VIEWS * share), MOST_BYTES * share);
-      await Promise.all(gone.filter((key) => key !== row.key).flatMap((key) => [views.delete(key), data.delete(key)]));
-      await Promise.all([views.put(row), data.put(series, row.key)]);
-    };
-    await Promise.all([done(), tx.done]);
+    const puts = [tx.objectStore('views').put(row), tx.objectStore('series').put(series, row.key)];
+    // a page that goes away lives no longer than this call
+    tx.commit();
+    await Promise.all([...puts, tx.done]);
+  }
+
+  /** Have no more than this share of the bounds. */
+  async #evict(share: number): Promise<void> {
+    const tx = this.db.transaction(['views', 'series'], 'readwrite', { durability: 'relaxed' });
+    const gone = surplus(await tx.objectStore('views').getAll(), MOST_VIEWS * share, MOST_BYTES * share);
+    await Promise.all([...gone.flatMap((key) => [tx.objectStore('views').delete(key), tx.objectStore('series').delete(key)]), tx.done]);
   }
 
   /** The views of a page, those that were used last first; without their samples. */
@@ -168,7 +175,7 @@ export class Kept {
   /** Forget what an owner has kept; without, what all have. */
   async forget(owner?: string): Promise<void> {
     try {
-      const tx = this.db.transaction(['views', 'series', 'catalogues'], 'readwrite');
+      const tx = this.db.transaction(STORES, 'readwrite');
       const [views, data, catalogues] = [tx.objectStore('views'), tx.objectStore('series'), tx.objectStore('catalogues')];
       if (owner === undefined) await Promise.all([views.clear(), data.clear(), catalogues.clear()]);
       else {
@@ -196,7 +203,7 @@ function keyOf(owner: string, page: Page, name: string): string {
 }
 
 async function open(name: string): Promise<IDBPDatabase<Schema>> {
-  return openDB<Schema>(name, SHAPE, {
+  const db = await openDB<Schema>(name, SHAPE, {
     upgrade(db) {
       for (const store of [...db.objectStoreNames]) db.deleteObjectStore(store);
       db.createObjectStore('views', { keyPath: 'key' });
@@ -206,4 +213,7 @@ async function open(name: string): Promise<IDBPDatabase<Schema>> {
     // another tab has a newer version of this program, or throws the database away
     blocking: (_current, _next, event) => (event.target as IDBDatabase).close(),
   });
+  if (STORES.every((store) => db.objectStoreNames.contains(store))) return db;
+  db.close();
+  throw new Error('not a database of ours');
 }

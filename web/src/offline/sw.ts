@@ -51,8 +51,10 @@ async function kept(url: string): Promise<Response | undefined> {
 /** A page: the server's, or without an answer the kept one. */
 async function page(request: Request): Promise<Response> {
   const url = without(request.url);
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {
-    const response = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await fetch(request, { signal: patience.signal });
     // a proxy that stands before a server that is gone
     if (response.status < 502 || response.status > 504) return response;
     return (await kept(url)) ?? response;
@@ -60,6 +62,8 @@ async function page(request: Request): Promise<Response> {
     const found = await kept(url);
     if (found === undefined) throw error;
     return found;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -3,7 +3,6 @@ import { isAway, observeDate, observeRefused } from '../data/api';
 import { Clock } from '../data/clock';
 import type { Tag } from '../data/protocol';
 import type { ConnectionState, Stream } from '../data/stream';
-import { forgetRefused } from '../offline/device';
 import { offerNewer } from '../offline/newer';
 import { PenSet } from '../pens/penset';
 import { TreeView } from '../tags/treeview';
@@ -61,7 +60,7 @@ export class App {
     const hash = parseHash(location.hash);
     this.#scales = hash;
     observeDate((us) => this.#clock.serverDate(us));
-    observeRefused(() => void forgetRefused());
+    observeRefused(() => this.#offline.refused());
     const now = (): number => this.#clock.now();
     const historyFailed = (error: unknown, again: () => void): void => {
       // what is kept is shown without it, and asked for again once the server is back

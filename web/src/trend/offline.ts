@@ -4,7 +4,7 @@ import type { Tag } from '../data/protocol';
 import { Store } from '../data/store';
 import type { ConnectionState, Stream } from '../data/stream';
 import { AsOf } from '../offline/asof';
-import { observeForget, onDevice } from '../offline/device';
+import { forgetRefused, observeForget, onDevice } from '../offline/device';
 import { Keeper } from '../offline/keeper';
 import { type KeptSeries, MOST_VIEW_BYTES, SAMPLE_BYTES, type View as KeptView } from '../offline/kept';
 import { owner } from '../offline/owner';
@@ -48,6 +48,12 @@ export class Offline {
     observeForget(() => this.#keeper.stop());
   }
 
+  /** The server has refused the token: what came with it is neither kept for the next one nor shown again. */
+  refused(): void {
+    this.#keeper.drop();
+    void forgetRefused();
+  }
+
   /** Whether what is shown is what was known once. */
   get old(): boolean {
     return this.asOf.at !== null;
@@ -86,17 +92,21 @@ export class Offline {
     }
     const ids = pens.map((pen) => idOf(pen.choice));
     const view = { name: nameOf(ids, shown), ids, at: this.asOf.now(), offset: clock.offset, state: { hash: formatHash(shown), past } satisfies TrendState };
-    const [kept, whose, { tags }] = [await onDevice(), await owner(), catalogue];
-    await kept?.put(whose, 'trend', view, series);
-    await kept?.putCatalogue(whose, [...tags.values()]);
+    const kept = await onDevice();
+    if (kept === null) return;
+    const whose = await owner();
+    await kept.put(whose, 'trend', view, series);
+    await kept.putCatalogue(whose, [...catalogue.tags.values()]);
   }
 
   /** What is kept of what an address asks for: its view, else another one with most of its pens; null: nothing. */
   async restore(wanted: Pick<PageState, 'span' | 'window'> & { pens: readonly PenChoice[] | null }): Promise<Restored | null> {
-    const [kept, whose] = [await onDevice(), await owner()];
-    const view = kept === null ? null : bestOf(await kept.views(whose, 'trend'), wanted);
-    const series = view === null ? null : ((await kept?.series(whose, 'trend', view)) ?? null);
-    if (kept === null || view === null || series === null) return null;
+    const kept = await onDevice();
+    if (kept === null) return null;
+    const whose = await owner();
+    const view = bestOf(await kept.views(whose, 'trend'), wanted);
+    const series = view === null ? null : await kept.series(whose, 'trend', view);
+    if (view === null || series === null) return null;
     const { hash, past } = view.state as TrendState;
     const tags = (await kept.catalogue(whose)) ?? series.map(({ tag }) => tag);
     const columnsOf = new Map(series.map(({ id, columns }) => [id, columns]));
@@ -115,7 +125,8 @@ export class Offline {
 
   /** Whether something is kept that only another token shows. */
   async hasOthers(): Promise<boolean> {
-    return (await (await onDevice())?.others(await owner())) ?? false;
+    const kept = await onDevice();
+    return kept !== null && kept.others(await owner());
   }
 }
 

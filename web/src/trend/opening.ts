@@ -50,7 +50,7 @@ export class Opening {
 
   /** Whether there was something. */
   async #restore(): Promise<boolean> {
-    const { clock, catalogue, offline, edits, pens, view, problems, tagsCame, addressChanged, redraw } = this.page;
+    const { clock, stream, catalogue, offline, edits, pens, view, problems, tagsCame, addressChanged, redraw } = this.page;
     const hash = parseHash(location.hash);
     const kept = await offline.restore(hash);
     if (kept === null || edits.chosen) return false;
@@ -64,6 +64,8 @@ export class Opening {
     if (view.held !== null) view.hold(view.held);
     problems.tell(null, 'connection');
     redraw();
+    // the catalogue may still be waited for
+    stream.start();
     return true;
   }
 }

@@ -41,10 +41,10 @@ export class Status {
   }
 
   show(): void {
-    const { view, analysis, toolbar } = this.of;
+    const { view, offline, analysis, toolbar } = this.of;
     const paused = view.held !== null;
     const { cursors, statistics, compare } = analysis();
-    toolbar.update({ shown: view.window, span: view.span, paused, cursors: cursors !== null, statistics: statistics !== null, compare });
+    toolbar.update({ shown: view.window, span: view.span, paused, old: offline.old, cursors: cursors !== null, statistics: statistics !== null, compare });
     this.showConnection();
     document.body.classList.toggle('paused', paused);
   }

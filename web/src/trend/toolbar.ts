@@ -35,6 +35,8 @@ export interface ToolbarState {
   readonly shown: Window;
   readonly span: number;
   readonly paused: boolean;
+  /** what is shown was known once, and time stands still */
+  readonly old: boolean;
   readonly cursors: boolean;
   readonly statistics: boolean;
   /** µs, 0: none */
@@ -116,7 +118,7 @@ export class Toolbar {
     );
   }
 
-  update({ shown, span, paused, cursors, statistics, compare }: ToolbarState): void {
+  update({ shown, span, paused, old, cursors, statistics, compare }: ToolbarState): void {
     const length = paused ? shown.to - shown.from : span;
     for (const preset of this.#presets) pressed(preset, Math.abs(Number(preset.dataset['span']) * 1e6 - length) < 1000);
     pressed(this.#pause, paused);
@@ -124,7 +126,7 @@ export class Toolbar {
     pressed(this.#cursors, cursors);
     pressed(this.#statistics, statistics);
     pressed(this.compare, compare > 0);
-    const window = paused ? windowText(shown) : text.last(spanText(span));
+    const window = paused || old ? windowText(shown) : text.last(spanText(span));
     const shownText = compare > 0 ? `${window}, ${text.compared(spanText(compare))}` : window;
     setText(this.#windowText, shownText);
     label(this.dates, `${text.dates}, ${shownText}`);

@@ -64,12 +64,12 @@ export const dutch: Text = {
   offline: {
     asOf: (time: string) => `Offline: stand van ${time}`,
     ago: (age: string) => `, ${age} geleden`,
-    needsServer: 'De server is niet bereikbaar: dit kan niet zonder.',
+    needsServer: 'De server is niet bereikbaar: hiervoor is hij nodig.',
     tokenWanted: 'De server is niet bereikbaar. Wat op dit apparaat is bewaard, wordt getoond met het token waarmee het kwam.',
     forget: 'Vergeet wat op dit apparaat is bewaard',
-    forgotten: 'Op dit apparaat is niets meer bewaard.',
+    forgotten: 'Op dit apparaat wordt niets meer bewaard.',
     newVersion: 'Er is een nieuwe versie van deze pagina.',
-    reload: 'Opnieuw laden',
+    reload: 'Herladen',
   },
   // --- saved views
   saved: {
