@@ -37,11 +37,11 @@ export function penColor(theme: Theme, index: number): string {
 }
 
 /** The ground that text in the colour of a pen stands on, at the worst, and what colours are mixed with to be read there. */
-const TEXT: Record<Theme, { readonly ground: string; readonly ink: string }> = {
-  dark: { ground: '#18212b', ink: '#ffffff' },
-  light: { ground: '#e1e7ed', ink: '#000000' },
-  'contrast-dark': { ground: '#000000', ink: '#ffffff' },
-  'contrast-light': { ground: '#ffffff', ink: '#000000' },
+const TEXT: Record<Theme, { readonly ground: string; readonly ink: string; readonly contrast: number }> = {
+  dark: { ground: '#18212b', ink: '#ffffff', contrast: 4.5 },
+  light: { ground: '#e1e7ed', ink: '#000000', contrast: 4.5 },
+  'contrast-dark': { ground: '#000000', ink: '#ffffff', contrast: 7 },
+  'contrast-light': { ground: '#ffffff', ink: '#000000', contrast: 7 },
 };
 const inks = new Map<string, string>();
 
@@ -50,7 +50,8 @@ export function penInk(theme: Theme, index: number): string {
   const color = penColor(theme, index);
   const key = `${theme} ${color}`;
   let ink = inks.get(key);
-  if (ink === undefined) inks.set(key, (ink = readable(color, TEXT[theme].ground, TEXT[theme].ink, 4.5)));
+  const { ground, ink: towards, contrast } = TEXT[theme];
+  if (ink === undefined) inks.set(key, (ink = readable(color, ground, towards, contrast)));
   return ink;
 }
 
