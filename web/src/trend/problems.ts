@@ -24,10 +24,13 @@ export class Problems {
   }
 
   /** Show a problem, or, with null, take it away if it was about this topic. */
-  tell(what: string | null, topic: Topic): void {
+  tell(what: string | null, topic: Topic, by: 'page' | 'server' = 'page'): void {
     if (what === null && topic !== this.#topic) return;
     this.#topic = topic;
     this.element.hidden = what === null;
+    // the server speaks English, and is read out in it
+    if (by === 'server') this.#text.lang = 'en';
+    else this.#text.removeAttribute('lang');
     setText(this.#text, what ?? '');
   }
 
@@ -40,7 +43,7 @@ export class Problems {
         this.onToken();
       });
     } else if (error instanceof Problem || error instanceof ProtocolError) {
-      this.tell(error.message, topic);
+      this.tell(error.message, topic, 'server');
     } else if (error instanceof TypeError) {
       // no answer: the stream's reconnecting shows when the server is back
       this.tell(text.unreachable, 'connection');

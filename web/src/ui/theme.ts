@@ -22,8 +22,8 @@ export const PENS: Record<Theme, readonly string[]> = {
     '#7b367c', '#078a62', '#834eab', '#0492d1', '#741f1c', '#a13090', '#6481b0', '#c85fbb',
   ],
   'contrast-dark': [
-    '#4bc3ff', '#b987a0', '#e17855', '#a5ff8c', '#7d8cfa', '#cdb987', '#f0d2dc', '#faffff',
-    '#28b473', '#19f0b9', '#96aac3', '#5ac85f', '#fa690f', '#9bdc5a', '#8c96c3', '#78a5f5',
+    '#8eb7ef', '#fffc02', '#ff6a16', '#90e871', '#a586e0', '#ff89b9', '#ceffff', '#17b46a',
+    '#45d76c', '#32eabe', '#87d4ee', '#f76d8a', '#d1b10e', '#a7fb97', '#cc8e53', '#b895d9',
   ],
   'contrast-light': [
     '#0072c6', '#cc427e', '#004848', '#845a30', '#1e1ede', '#840000', '#602a8a', '#420060',
