@@ -5,7 +5,8 @@ import { type Scale, type Strip, ticks } from './scales';
 
 /** Larger on a wall of 4K that does not say so, as page.css has it for the rest. */
 export const WALL = typeof matchMedia !== 'undefined' && matchMedia('(min-width: 2800px) and (min-height: 1400px)').matches ? 1.7 : 1;
-export const FONT = `${11 * WALL}px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif`;
+// whole pixels: uPlot reads no others
+export const FONT = `${Math.round(11 * WALL)}px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif`;
 const CHARACTER = 6.4 * WALL;
 const LABEL = 16 * WALL;
 const TICK_SPACE = 34 * WALL;
