@@ -18,5 +18,5 @@ test('keys do what they are documented to do', () => {
 
 test('each is in the documentation', () => {
   const documented = readFileSync(new URL('../../docs/trend.md', import.meta.url), 'utf8');
-  for (const key of ['Space', 'L', 'D', 'F', '/', 'S', 'Y', 'C', 'A', 'B', 'T', 'O', 'E', 'Backspace', 'Shift+Backspace', 'Esc']) expect(documented).toContain(`\`${key}\``);
+  for (const key of ['Space', 'L', 'D', 'F', '/', 'S', 'Y', 'C', 'A', 'B', 'T', 'O', 'E', 'Backspace', 'Shift+Backspace', 'R', '?', 'Esc']) expect(documented).toContain(`\`${key}\``);
 });

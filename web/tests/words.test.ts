@@ -9,7 +9,7 @@ const SPOKEN = new Set(['aria-label', 'aria-description', 'aria-roledescription'
 /** Which argument of a call is shown. */
 const SHOWN: Readonly<Record<string, number>> = { setText: 1, announce: 0, tell: 0, fillText: 0, form: 0, ask: 0, openMenu: 1 };
 /** Signs that are the same in every language, and an example in the language of expressions. */
-const SIGNS = new Set(['f(x)', 'total: site/line1/flow * 2 + last(site/line1/temp)']);
+const SIGNS = new Set(['f(x)', ', f(x)', 'total: site/line1/flow * 2 + last(site/line1/temp)']);
 
 /** The texts with letters among what an expression may give, but for what is given to other calls. */
 function words(node: ts.Node | undefined): string[] {

@@ -3,10 +3,13 @@ import { decimalsOfStep, formatNumber } from '../ui/format';
 import { cssColor, currentTheme, penInk } from '../ui/theme';
 import { type Scale, type Strip, ticks } from './scales';
 
-export const FONT = '11px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
-const CHARACTER = 6.4;
-const LABEL = 16;
-const TICK_SPACE = 34;
+/** Larger on a wall of 4K that does not say so, as page.css has it for the rest. */
+export const WALL = typeof matchMedia !== 'undefined' && matchMedia('(min-width: 2800px) and (min-height: 1400px)').matches ? 1.7 : 1;
+// whole pixels: uPlot reads no others
+export const FONT = `${Math.round(11 * WALL)}px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif`;
+const CHARACTER = 6.4 * WALL;
+const LABEL = 16 * WALL;
+const TICK_SPACE = 34 * WALL;
 /** Between strips. */
 const GAP = 9;
 /** Of a side without an axis. */

@@ -4,12 +4,13 @@ import type { Pen } from '../pens/pen';
 import { lastLevel, parentPath } from '../tags/tree';
 import type { Window } from '../time/spans';
 import { cssColor, currentTheme, penColor } from '../ui/theme';
-import { type Box, FONT, scaled } from './axes';
+import { type Box, FONT, WALL } from './axes';
 import { stretches } from './trace';
 
 /** CSS pixels of a lane with its name, and of its band. */
-export const LANE = 31;
+export const LANE = 31 * WALL;
 const BAND = 17;
+const FACE = FONT.slice(FONT.indexOf(' '));
 
 export interface LaneOptions {
   readonly window: Window;
@@ -20,7 +21,8 @@ export interface LaneOptions {
 }
 
 export function drawLanes(ctx: CanvasRenderingContext2D, box: Box, pens: readonly Pen[], options: LaneOptions): void {
-  const { window, holdsTo, highlight, x, ratio } = options;
+  const { window, holdsTo, highlight, x } = options;
+  const ratio = options.ratio * WALL;
   const theme = currentTheme();
   const [text, muted, ground] = [cssColor('--text'), cssColor('--text-2'), cssColor('--lane')];
   ctx.save();
@@ -30,18 +32,18 @@ export function drawLanes(ctx: CanvasRenderingContext2D, box: Box, pens: readonl
   ctx.textAlign = 'left';
   ctx.textBaseline = 'middle';
   pens.forEach((pen, i) => {
-    const top = (4 + i * LANE) * ratio;
+    const top = 4 * ratio + i * LANE * options.ratio;
     const band = top + 12 * ratio;
     const height = BAND * ratio;
     const color = penColor(theme, pen.color);
     ctx.globalAlpha = 1;
-    ctx.font = scaled(`10px ${FONT.slice(5)}`, ratio);
+    ctx.font = `${10 * ratio}px${FACE}`;
     ctx.fillStyle = muted;
     const parent = lastLevel(parentPath(pen.path));
     ctx.fillText(parent === '' ? pen.path : `${parent} / ${lastLevel(pen.path)}`, box.left + 2 * ratio, top + 5 * ratio);
     ctx.fillStyle = ground;
     ctx.fillRect(box.left, band, box.width, height);
-    ctx.font = scaled(FONT, ratio);
+    ctx.font = `${11 * ratio}px${FACE}`;
     const raised = highlight === pen;
     for (const stretch of stretches(pen.shown, window, holdsTo)) {
       const from = Math.max(box.left, x(stretch.from));

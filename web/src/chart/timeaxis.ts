@@ -2,7 +2,7 @@
 import type uPlot from 'uplot';
 import { tickLabel } from '../time/spans';
 import { cssColor } from '../ui/theme';
-import { FONT } from './axes';
+import { FONT, WALL } from './axes';
 
 /** Between the ticks of the time axis, in seconds. */
 const TIME_STEPS = [
@@ -20,8 +20,8 @@ export function timeAxis(from: () => number): uPlot.Axis {
     font: FONT,
     grid: { stroke: line, width: 1 },
     ticks: { stroke: line, width: 1, size: 5 },
-    size: 40,
-    space: 74,
+    size: 40 * WALL,
+    space: 74 * WALL,
     incrs: TIME_STEPS,
     values: (_u, splits, _axis, _space, increment) =>
       splits.map((s, i) => {

@@ -27,10 +27,13 @@ export class Problems {
   }
 
   /** Show a problem, or, with null, take it away if it was about this topic. */
-  tell(what: string | null, topic: Topic): void {
+  tell(what: string | null, topic: Topic, by: 'page' | 'server' = 'page'): void {
     if (what === null && topic !== this.#topic) return;
     this.#topic = topic;
     this.element.hidden = what === null;
+    // the server speaks English, and is read out in it
+    if (by === 'server') this.#text.lang = 'en';
+    else this.#text.removeAttribute('lang');
     setText(this.#text, what ?? '');
   }
 
@@ -45,7 +48,7 @@ export class Problems {
     } else if (this.old() && isAway(error)) {
       if (topic !== 'connection') this.tell(text.offline.needsServer, 'connection');
     } else if (error instanceof Problem || error instanceof ProtocolError) {
-      this.tell(error.message, topic);
+      this.tell(error.message, topic, 'server');
     } else if (error instanceof TypeError) {
       // no answer: the stream's reconnecting shows when the server is back
       this.tell(text.unreachable, 'connection');

@@ -57,7 +57,7 @@ export class Readout {
   #columns: readonly Column[] = [];
   #summary = el('p', { class: 'unseen', id: 'chart-summary' });
   #limits = new LimitWatch();
-  #state: ReadoutState | null = null;
+  #reading = false;
 
   constructor(private readonly events: ReadoutEvents) {
     const table = el('table', {}, el('caption', { class: 'unseen' }, text.pens), this.#head, this.#body);
@@ -72,19 +72,19 @@ export class Readout {
 
   update(state: ReadoutState): void {
     const { cursor, live, cursors, statistics } = state;
-    this.#state = state;
     const columns = [...ALWAYS, ...(cursors === null && statistics === null ? PLAIN : []), ...(cursors === null ? [] : CURSORS), ...(statistics === null ? [] : STATISTICS)];
     if (columns.join() !== this.#columns.join()) this.#rebuild(columns);
     setText(this.#newest, cursor !== null ? text.columns.atCursor : live ? text.columns.newest : text.columns.atEnd);
     for (const [pen, line] of this.#lines) this.#updateLine(pen, line, state);
     setText(this.#summary, `${summary(this.#pens.length, state.window, live)} ${text.chartHelp}`);
+    if (this.#reading) announce(readValues(this.#pens, state));
+    this.#reading = false;
     if (live) for (const passed of this.#limits.passed(this.#pens)) announce(passed);
   }
 
-  /** Read the values out that are shown. */
+  /** Read the values out that are shown, once they are those of now. */
   read(): void {
-    const state = this.#state;
-    if (state !== null) announce(readValues(this.#pens, state));
+    this.#reading = true;
   }
 
   #updateLine(pen: Pen, { row, cells }: Line, { cursor, window, live, cursors, statistics }: ReadoutState): void {

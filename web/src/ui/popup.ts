@@ -35,9 +35,12 @@ export function openBelow(anchor: HTMLElement, popup: HTMLElement): () => void {
   (anchor.closest('header, main, .edit-bar') ?? document.body).append(popup);
   const box = anchor.getBoundingClientRect();
   const below = box.bottom + 6;
-  const fits = below + popup.offsetHeight <= innerHeight - 4;
-  popup.style.left = `${Math.max(4, Math.min(box.left, innerWidth - popup.offsetWidth - 4))}px`;
-  popup.style.top = `${fits ? below : Math.max(4, Math.min(below, box.top - popup.offsetHeight - 6))}px`;
+  // on a wall the bar is larger, and what stands in it
+  const zoom = popup.currentCSSZoom ?? 1;
+  const [width, height] = [popup.offsetWidth * zoom, popup.offsetHeight * zoom];
+  const fits = below + height <= innerHeight - 4;
+  popup.style.left = `${Math.max(4, Math.min(box.left, innerWidth - width - 4)) / zoom}px`;
+  popup.style.top = `${(fits ? below : Math.max(4, Math.min(below, box.top - height - 6))) / zoom}px`;
   document.addEventListener('pointerdown', outside, true);
   anchor.setAttribute('aria-expanded', 'true');
   closers.set(popup, close);

@@ -22,8 +22,8 @@ export const PENS: Record<Theme, readonly string[]> = {
     '#7b367c', '#078a62', '#834eab', '#0492d1', '#741f1c', '#a13090', '#6481b0', '#c85fbb',
   ],
   'contrast-dark': [
-    '#4bc3ff', '#b987a0', '#e17855', '#a5ff8c', '#7d8cfa', '#cdb987', '#f0d2dc', '#faffff',
-    '#28b473', '#19f0b9', '#96aac3', '#5ac85f', '#fa690f', '#9bdc5a', '#8c96c3', '#78a5f5',
+    '#8eb7ef', '#fffc02', '#ff6a16', '#90e871', '#a586e0', '#ff89b9', '#ceffff', '#17b46a',
+    '#45d76c', '#32eabe', '#87d4ee', '#f76d8a', '#d1b10e', '#a7fb97', '#cc8e53', '#b895d9',
   ],
   'contrast-light': [
     '#0072c6', '#cc427e', '#004848', '#845a30', '#1e1ede', '#840000', '#602a8a', '#420060',
@@ -37,11 +37,11 @@ export function penColor(theme: Theme, index: number): string {
 }
 
 /** The ground that text in the colour of a pen stands on, at the worst, and what colours are mixed with to be read there. */
-const TEXT: Record<Theme, { readonly ground: string; readonly ink: string }> = {
-  dark: { ground: '#18212b', ink: '#ffffff' },
-  light: { ground: '#e1e7ed', ink: '#000000' },
-  'contrast-dark': { ground: '#000000', ink: '#ffffff' },
-  'contrast-light': { ground: '#ffffff', ink: '#000000' },
+const TEXT: Record<Theme, { readonly ground: string; readonly ink: string; readonly contrast: number }> = {
+  dark: { ground: '#18212b', ink: '#ffffff', contrast: 4.5 },
+  light: { ground: '#e1e7ed', ink: '#000000', contrast: 4.5 },
+  'contrast-dark': { ground: '#000000', ink: '#ffffff', contrast: 7 },
+  'contrast-light': { ground: '#ffffff', ink: '#000000', contrast: 7 },
 };
 const inks = new Map<string, string>();
 
@@ -50,7 +50,8 @@ export function penInk(theme: Theme, index: number): string {
   const color = penColor(theme, index);
   const key = `${theme} ${color}`;
   let ink = inks.get(key);
-  if (ink === undefined) inks.set(key, (ink = readable(color, TEXT[theme].ground, TEXT[theme].ink, 4.5)));
+  const { ground, ink: towards, contrast } = TEXT[theme];
+  if (ink === undefined) inks.set(key, (ink = readable(color, ground, towards, contrast)));
   return ink;
 }
 
