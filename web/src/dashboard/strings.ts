@@ -131,7 +131,7 @@ export const strings = {
     editOf: (name: string) => `Equipment: ${name}`,
     remove: 'Delete equipment',
     used: (tiles: number) => `${tiles} ${tiles === 1 ? 'tile shows' : 'tiles show'} it: delete ${tiles === 1 ? 'that' : 'those'} first.`,
-    name: 'Name (letters, digits, - and _)',
+    name: 'Name',
     title: 'Title',
     state: 'State tag',
     running: 'States in which it produces',
