@@ -1,5 +1,5 @@
 /** The tiles of a dashboard on their grid. */
-import { el, setText } from '../ui/dom';
+import { el, icon, setText } from '../ui/dom';
 import { type Dashboard, type Tile } from './document';
 import { readingOrder, rows } from './layout';
 import { strings } from './strings';
@@ -71,6 +71,7 @@ export class Board {
       { class: `tile ${plain ? 'plain' : ''}`, role: 'group', 'data-type': tile.type, 'aria-label': tile.title ?? (tile.type === 'text' ? tile.text : view.title()) },
       plain ? '' : heading,
       el('div', { class: 'tile-body' }, view.element),
+      el('span', { class: 'tile-move', 'aria-hidden': 'true' }, icon('move')),
       el('span', { class: 'tile-size', 'aria-hidden': 'true' }),
     );
     return { element, heading, view, tile, index: 0 };

@@ -68,6 +68,14 @@ export function form(title: string, body: HTMLElement, apply: () => Promise<read
   return dialog;
 }
 
+/** A dialog that is only looked at and left. */
+export function panel(title: string, body: HTMLElement, more: HTMLElement[] = []): void {
+  const close = el('button', { type: 'button', class: 'plain', onclick: () => dialog.close() }, strings.close);
+  const dialog = el('dialog', { class: 'form', 'aria-label': title, onclose: () => dialog.remove() }, el('h2', {}, title), body, el('div', { class: 'dialog-buttons' }, ...more, el('span', { class: 'spring' }), close));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 /** The button of a bar. */
 export function button(label: string, action: (button: HTMLButtonElement) => void, attributes: Record<string, string> = {}): HTMLButtonElement {
   const made: HTMLButtonElement = el('button', { type: 'button', ...attributes, onclick: () => action(made) });

@@ -1,13 +1,17 @@
 /** Editing in the page: tiles are added, moved, sized, changed and deleted, by mouse and by keyboard, and all of it can be undone. */
 import { Problem } from '../data/api';
 import { checkDocument } from '../data/documents';
+import type { Tag } from '../data/protocol';
 import { el, setText } from '../ui/dom';
 import { openMenu } from '../ui/menu';
 import type { Board, Frame } from './board';
 import { button, form } from './dialogs';
 import { newTile, TILE_TYPES, type Dashboard, type Place, type Tile } from './document';
+import { openEquipment } from './equipmentform';
 import { fieldsOf } from './fields';
+import { grab } from './grab';
 import { clamp, freePlace, moveTo } from './layout';
+import { openShifts } from './shiftsform';
 import { strings } from './strings';
 import { Undo } from './undo';
 
@@ -17,11 +21,9 @@ export interface EditorEvents {
   readonly onSave: () => void;
   readonly onDone: () => void;
   readonly onDelete: () => void;
-  readonly tags: () => Iterable<string>;
+  readonly tags: () => ReadonlyMap<string, Tag>;
 }
 
-/** So far the pointer goes before a click becomes a move, pixels. */
-const DRAG = 5;
 const ARROWS: Readonly<Record<string, readonly [number, number]>> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Editor {
@@ -51,7 +53,7 @@ export class Editor {
       { class: 'edit-bar', role: 'region', 'aria-label': strings.edit },
       el('div', { class: 'group' }, button(strings.add, (of) => openMenu(of, strings.add, [{ items: TILE_TYPES.map((type) => ({ label: strings.types[type], action: () => this.#add(type) })) }]), { 'aria-haspopup': 'menu' })),
       el('div', { class: 'group' }, this.#buttons.undo, this.#buttons.redo),
-      el('div', { class: 'group' }, button(strings.settings, () => this.#settings()), button(strings.json, () => this.#json()), button(strings.remove, () => events.onDelete())),
+      el('div', { class: 'group' }, button(strings.settings, () => this.#settings()), button(strings.equipment.heading, () => this.#equipment()), button(strings.shifts.heading, () => openShifts(this.dashboard, this.#apply)), button(strings.json, () => this.#json()), button(strings.remove, () => events.onDelete())),
       el('div', { class: 'group' }, this.#buttons.save, button(strings.done, () => events.onDone())),
       this.#state,
       el('p', { class: 'edit-help', id: 'edit-help' }, strings.editing),
@@ -189,50 +191,32 @@ export class Editor {
     setText(this.#state, strings.moved(to.x, to.y, to.w, to.h));
   }
 
-  /** A press on a tile: a click opens its form, a drag moves it, one at its corner sizes it. */
   #grab(down: PointerEvent): void {
     const frame = this.board.frameOf(down.target);
-    if (frame === undefined || down.button !== 0) return;
-    const { element } = this.board;
-    const { index, tile } = frame;
-    const sizing = (down.target as Element).classList.contains('tile-size');
-    const style = getComputedStyle(element);
-    // on a small screen tiles stand in reading order, and not where the document has them
-    const narrow = style.getPropertyValue('--narrow').trim() === '1';
-    const gap = parseFloat(style.columnGap) || 0;
-    const column = (element.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) + gap) / 12;
-    const row = (frame.element.offsetHeight + gap) / tile.h;
+    if (frame === undefined || down.button !== 0 || !down.isPrimary) return;
     const before = this.dashboard;
-    const start = element.scrollTop;
-    let place: Place = tile;
-    let dragging = false;
-    const follow = new AbortController();
-    const move = (event: PointerEvent): void => {
-      const [dx, dy] = [event.clientX - down.clientX, event.clientY - down.clientY + element.scrollTop - start];
-      if (narrow || (!dragging && Math.hypot(dx, dy) < DRAG)) return;
-      dragging = true;
-      frame.element.classList.add('grabbed');
-      const [right, below] = [Math.round(dx / column), Math.round(dy / row)];
-      const next = clamp(sizing ? { ...tile, w: Math.min(12 - tile.x, tile.w + right), h: tile.h + below } : { ...tile, x: tile.x + right, y: tile.y + below });
-      if (next.x === place.x && next.y === place.y && next.w === place.w && next.h === place.h) return;
-      place = next;
-      this.events.onChange({ ...before, tiles: moveTo(before.tiles, index, place) });
-    };
-    const end = (event: PointerEvent): void => {
-      follow.abort();
-      frame.element.classList.remove('grabbed');
-      if (event.type === 'pointercancel') this.events.onChange(before);
-      else if (dragging) this.#place(index, place);
-      else this.#configure(frame);
-    };
-    document.addEventListener('pointermove', move, { signal: follow.signal });
-    document.addEventListener('pointerup', end, { signal: follow.signal });
-    document.addEventListener('pointercancel', end, { signal: follow.signal });
+    const { index } = frame;
+    grab(down, frame, this.board, before.tiles, {
+      onPreview: (place) => this.events.onChange(place === null ? before : { ...before, tiles: moveTo(before.tiles, index, place) }),
+      onDrop: (place) => this.#place(index, place),
+      onClick: () => this.#configure(frame),
+    });
     if (down.pointerType === 'mouse') down.preventDefault();
-    frame.element.focus();
+    frame.element.focus({ preventScroll: true });
   }
 
   // --- the document
+
+  /** Take a changed document in if it is as it has to be; what is wrong with it, or null. */
+  #apply = async (next: Dashboard, prefix = ''): Promise<readonly string[] | null> => {
+    const wrong = await faultsOf(next, prefix);
+    if (wrong === null) this.#change(next);
+    return wrong;
+  };
+
+  #equipment(): void {
+    openEquipment({ dashboard: () => this.dashboard, tags: this.events.tags, apply: this.#apply });
+  }
 
   #settings(): void {
     const title = el('input', { type: 'text', value: this.dashboard.title, autocomplete: 'off' });
@@ -240,10 +224,7 @@ export class Editor {
     const body = el('div', { class: 'fields' }, el('label', {}, el('span', {}, strings.fields.title), title), el('label', {}, el('span', {}, strings.fields.description), description));
     form(strings.settings, body, async () => {
       const { description: _old, ...rest } = this.dashboard;
-      const next = { ...rest, title: title.value.trim(), ...(description.value.trim() === '' ? {} : { description: description.value.trim() }) };
-      const wrong = await faultsOf(next);
-      if (wrong === null) this.#change(next);
-      return wrong;
+      return this.#apply({ ...rest, title: title.value.trim(), ...(description.value.trim() === '' ? {} : { description: description.value.trim() }) });
     });
   }
 
@@ -256,9 +237,7 @@ export class Editor {
       } catch (error) {
         return [strings.badJson((error as SyntaxError).message)];
       }
-      const wrong = await faultsOf(next);
-      if (wrong === null) this.#change(next);
-      return wrong;
+      return this.#apply(next);
     });
   }
 }

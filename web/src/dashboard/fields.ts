@@ -1,6 +1,9 @@
 /** The fields of each type of tile, between a document and a form. Empty ones are left out of the document. */
+import { limitsOf } from '../data/limits';
+import type { Tag } from '../data/protocol';
 import { el } from '../ui/dom';
 import { AMOUNTS, RATIOS, type Tile, type TileType } from './document';
+import { lines, select, tagList } from './inputs';
 import { strings } from './strings';
 
 type Name = keyof typeof strings.fields;
@@ -20,6 +23,7 @@ const FORMS: Record<Name, Form> = {
   low: 'number',
   high: 'number',
   high_high: 'number',
+  no_limits: 'check',
   stale_after: 'text',
   span: 'text',
   alarm_states: 'lines',
@@ -35,10 +39,10 @@ const FORMS: Record<Name, Form> = {
 const LIMITS = ['low_low', 'low', 'high', 'high_high'] as const satisfies readonly Name[];
 
 const FIELDS: Record<TileType, readonly Name[]> = {
-  value: ['tag', 'title', 'decimals', ...LIMITS, 'alarm_states', 'warning_states', 'stale_after'],
-  gauge: ['tag', 'title', 'min', 'max', 'decimals', ...LIMITS, 'stale_after'],
-  sparkline: ['tag', 'title', 'span', 'decimals', ...LIMITS, 'stale_after'],
-  trend: ['tags', 'title', 'span', 'min', 'max', ...LIMITS],
+  value: ['tag', 'title', 'decimals', ...LIMITS, 'no_limits', 'alarm_states', 'warning_states', 'stale_after'],
+  gauge: ['tag', 'title', 'min', 'max', 'decimals', ...LIMITS, 'no_limits', 'stale_after'],
+  sparkline: ['tag', 'title', 'span', 'decimals', ...LIMITS, 'no_limits', 'stale_after'],
+  trend: ['tags', 'title', 'span', 'min', 'max', ...LIMITS, 'no_limits'],
   states: ['tags', 'title', 'span'],
   alarms: ['rules', 'title', 'span'],
   text: ['text', 'heading', 'title'],
@@ -51,24 +55,34 @@ export interface Fields {
   read(): Tile;
 }
 
-/** The fields of a tile; `paths`: of the tags that there are, `equipment`: the names that the document has. */
-export function fieldsOf(tile: Tile, paths: Iterable<string>, equipment: readonly string[]): Fields {
-  const values = tile as unknown as Record<string, unknown>;
-  const limits = (values['limits'] ?? {}) as Record<string, unknown>;
-  const tags = el('datalist', { id: 'tag-paths' }, ...[...paths].slice(0, 5000).map((path) => el('option', { value: path })));
+/** The fields of a tile; `tags`: those that there are, by path, `equipment`: the names that the document has. */
+export function fieldsOf(tile: Tile, tags: ReadonlyMap<string, Tag>, equipment: readonly string[]): Fields {
+  const limits = ('limits' in tile ? tile.limits : undefined) as Record<string, unknown> | undefined;
+  const values: Record<string, unknown> = { ...tile, ...limits, no_limits: limits !== undefined && Object.keys(limits).length === 0 };
   const names = FIELDS[tile.type];
-  const inputs = names.map((name) => [name, input(FORMS[name], isLimit(name) ? limits[name] : values[name], equipment)] as const);
+  const inputs = names.map((name) => [name, input(FORMS[name], values[name], equipment)] as const);
+  const fields = new Map(inputs);
+  // what the tag has is seen where the tile has nothing of its own
+  const showOfTag = (): void => {
+    const tag = tags.get((fields.get('tag') ?? fields.get('tags'))?.value.trim() ?? '');
+    const ofTag: Record<string, unknown> = tag === undefined ? {} : { ...limitsOf(tag), min: tag.low, max: tag.high };
+    for (const name of [...LIMITS, 'min', 'max'] as const) fields.get(name)?.setAttribute('placeholder', String(ofTag[name] ?? ''));
+  };
+  for (const name of ['tag', 'tags'] as const) fields.get(name)?.addEventListener('input', showOfTag);
+  showOfTag();
   return {
-    element: el('div', { class: 'fields' }, tags, ...inputs.map(([name, field]) => el('label', { class: FORMS[name] === 'check' ? 'check' : isLimit(name) || FORMS[name] === 'number' || FORMS[name] === 'whole' ? 'half' : '' }, el('span', {}, strings.fields[name]), field))),
+    element: el('div', { class: 'fields' }, tagList(tags.keys()), ...inputs.map(([name, field]) => el('label', { class: FORMS[name] === 'check' ? 'check' : isLimit(name) || FORMS[name] === 'number' || FORMS[name] === 'whole' ? 'half' : '' }, el('span', {}, strings.fields[name]), field))),
     read() {
       const { x, y, w, h, type } = tile;
       const made: Record<string, unknown> = { type, x, y, w, h };
       const bounds: Record<string, unknown> = {};
       for (const [name, field] of inputs) {
         const value = read(FORMS[name], field, name === 'tag' || name === 'tags' || name === 'text');
-        if (value !== undefined) (isLimit(name) ? bounds : made)[name] = value;
+        if (value !== undefined && name !== 'no_limits') (isLimit(name) ? bounds : made)[name] = value;
       }
-      if (Object.keys(bounds).length > 0) made['limits'] = bounds;
+      const none = (fields.get('no_limits') as HTMLInputElement | undefined)?.checked === true;
+      if (none) made['limits'] = {};
+      else if (Object.keys(bounds).length > 0) made['limits'] = bounds;
       return made as unknown as Tile;
     },
   };
@@ -106,17 +120,13 @@ function input(form: Form, value: unknown, equipment: readonly string[]): Input 
   }
 }
 
-function select(options: readonly (readonly [string, string])[], chosen: string): HTMLSelectElement {
-  return el('select', {}, ...options.map(([value, label]) => el('option', { value, selected: value === chosen }, label)));
-}
-
 /** What a field says; undefined: nothing. A number that is none stays a text, for the server to name. */
 function read(form: Form, field: Input, needed: boolean): unknown {
   if (form === 'check') return (field as HTMLInputElement).checked ? true : undefined;
   const text = form === 'long' ? field.value : field.value.trim();
   if (form === 'lines' || form === 'tags') {
-    const lines = text.split('\n').map((line) => line.trim()).filter((line) => line !== '');
-    return lines.length > 0 || needed ? lines : undefined;
+    const found = lines(text);
+    return found.length > 0 || needed ? found : undefined;
   }
   if (text === '' && !needed) return undefined;
   if (form === 'json') return JSON.parse(text) as unknown;

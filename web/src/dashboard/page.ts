@@ -268,7 +268,7 @@ export class Page {
       onSave: () => void this.#save(),
       onDone: () => void this.#leave(),
       onDelete: () => void this.#delete(),
-      tags: () => this.#feed.tags.keys(),
+      tags: () => this.#feed.tags,
     });
     this.#header.element.after(this.#editor.bar);
   }

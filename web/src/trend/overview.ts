@@ -1,12 +1,12 @@
 /** The strip of all there is: small lines from the first sample up to now, with the window on it, which can be dragged and resized. */
 import './overview.css';
-import { trace } from '../chart/trace';
-import { extent } from '../chart/trace';
+import { Fingers } from '../chart/touch';
+import { extent, trace } from '../chart/trace';
 import { Debounced, fetchFirst } from '../data/range';
 import { Store } from '../data/store';
 import { fetchPens } from '../pens/history';
 import type { Pen } from '../pens/pen';
-import { clampSpan, day, MINUTE, timeOfDay, type Window } from '../time/spans';
+import { clampSpan, day, MINUTE, timeOfDay, type Window, zoom } from '../time/spans';
 import { el, setText } from '../ui/dom';
 import { text } from '../ui/strings';
 import { currentTheme, penColor } from '../ui/theme';
@@ -164,7 +164,10 @@ export class Overview {
       event.stopPropagation();
       this.events.onWindow(window);
     });
+    const fingers = new Fingers();
     let drag: { x: number; edge: string | undefined; window: Window } | null = null;
+    /** two fingers: the window is as much wider as they are further apart */
+    let pinch: { distance: number; centre: number; window: Window } | null = null;
     const perPixel = (): number => {
       const range = this.#all();
       return range === null ? 0 : (range.to - range.from) / this.element.clientWidth;
@@ -173,6 +176,10 @@ export class Overview {
       const range = this.#all();
       if (range === null || event.button !== 0) return;
       this.element.setPointerCapture(event.pointerId);
+      fingers.set(event, event.clientX);
+      drag = null;
+      pinch = fingers.count === 2 ? { ...fingers.pair(), window: this.#shown } : null;
+      if (fingers.count > 1) return;
       let window = this.#shown;
       if (!this.#brush.contains(event.target as Node)) {
         // beside the window: bring its middle there
@@ -184,6 +191,15 @@ export class Overview {
       drag = { x: event.clientX, edge: (event.target as HTMLElement).dataset['edge'], window };
     });
     this.element.addEventListener('pointermove', (event) => {
+      if (!fingers.has(event)) return;
+      fingers.set(event, event.clientX);
+      if (pinch !== null) {
+        const { distance, centre } = fingers.pair();
+        const { from, to } = pinch.window;
+        const wider = zoom(pinch.window, (from + to) / 2, distance / pinch.distance);
+        const by = (centre - pinch.centre) * perPixel();
+        this.events.onWindow({ from: wider.from + by, to: wider.to + by });
+      }
       if (drag === null) return;
       const by = (event.clientX - drag.x) * perPixel();
       const { from, to } = drag.window;
@@ -191,6 +207,14 @@ export class Overview {
       else if (drag.edge === 'to') this.events.onWindow({ from, to: from + clampSpan(to - from + by) });
       else if (by !== 0) this.events.onWindow({ from: from + by, to: to + by });
     });
-    for (const type of ['pointerup', 'pointercancel']) this.element.addEventListener(type, () => (drag = null));
+    const release = (event: PointerEvent): void => {
+      if (!fingers.delete(event)) return;
+      const left = fingers.only();
+      pinch = null;
+      // the finger that stays goes on as one that drags
+      drag = left === null ? null : { x: left, edge: undefined, window: this.#shown };
+    };
+    this.element.addEventListener('pointerup', release);
+    this.element.addEventListener('pointercancel', release);
   }
 }

@@ -1,4 +1,5 @@
 /** What the trend says in words, for screen readers: what is on the chart, values on demand, and limits that were passed. */
+import { judge, type Mark } from '../data/limits';
 import type { Pen } from '../pens/pen';
 import { day, timeOfDay, type Window } from '../time/spans';
 import { decimalsOf, formatSample, qualityName } from '../ui/format';
@@ -30,27 +31,23 @@ export function readValues(pens: readonly Pen[], { cursor, cursors, live, window
   return live ? `${text.valuesNow}: ${all(null)}` : then(window.to);
 }
 
-type Place = 'low' | 'high' | 'within';
-
 /** Tells when newest values pass limits. */
 export class LimitWatch {
-  #places = new Map<Pen, Place>();
+  #marks = new Map<Pen, Mark>();
 
   /** What has passed since the last time, in words; a pen that was beyond its limits from the beginning is no news. */
   passed(pens: readonly Pen[]): string[] {
-    const places = new Map<Pen, Place>();
+    const marks = new Map<Pen, Mark>();
     const said: string[] = [];
     for (const pen of pens) {
-      const { low, high } = pen.style;
       const last = pen.live.length - 1;
-      if ((low === undefined && high === undefined) || last < 0 || pen.live.bad(last)) continue;
-      const value = pen.live.value(last);
-      const place: Place = low !== undefined && value < low ? 'low' : high !== undefined && value > high ? 'high' : 'within';
-      const before = this.#places.get(pen);
-      if (before !== undefined && before !== place) said.push(text.passed[place](pen.label, valueOf(pen, null)));
-      places.set(pen, place);
+      if (pen.limits === undefined || last < 0 || pen.live.bad(last)) continue;
+      const { mark } = judge(pen.live.value(last), pen.limits);
+      const before = this.#marks.get(pen);
+      if (before !== undefined && before !== mark) said.push(text.passed[mark](pen.label, valueOf(pen, null)));
+      marks.set(pen, mark);
     }
-    this.#places = places;
+    this.#marks = marks;
     return said;
   }
 }

@@ -43,6 +43,7 @@ const ICONS = {
   statistics: 'M14 4H6l5 6-5 6h8',
   compare: 'M3 13c3-9 5-9 7-4s4 5 7-4M3 17h14',
   export: 'M10 3v9M6 9l4 4 4-4M4 17h12',
+  move: 'M7 4h.01M13 4h.01M7 10h.01M13 10h.01M7 16h.01M13 16h.01',
   search: 'M9 3a6 6 0 1 0 0 12A6 6 0 0 0 9 3zM13.5 13.5L18 18',
 } as const;
 

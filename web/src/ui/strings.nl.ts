@@ -137,9 +137,11 @@ export const dutch: Text = {
   valuesAt: (time: string) => `Waarden om ${time}`,
   nothing: 'niets',
   passed: {
-    low: (pen: string, value: string) => `${pen} is onder zijn ondergrens: ${value}`,
-    high: (pen: string, value: string) => `${pen} is boven zijn bovengrens: ${value}`,
-    within: (pen: string, value: string) => `${pen} is weer binnen zijn grenzen: ${value}`,
+    LL: (pen: string, value: string) => `${pen} is onder zijn laagste grens: ${value}`,
+    L: (pen: string, value: string) => `${pen} is onder zijn lage grens: ${value}`,
+    H: (pen: string, value: string) => `${pen} is boven zijn hoge grens: ${value}`,
+    HH: (pen: string, value: string) => `${pen} is boven zijn hoogste grens: ${value}`,
+    '': (pen: string, value: string) => `${pen} is weer binnen zijn grenzen: ${value}`,
   },
   // --- keys
   keyNames: { space: 'Spatie', backspace: 'Backspace', shift: 'Shift', escape: 'Esc', enter: 'Enter', end: 'End', arrows: 'Pijltjes', tab: 'Tab' },

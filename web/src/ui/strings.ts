@@ -138,9 +138,11 @@ const english = {
   valuesAt: (time: string) => `Values at ${time}`,
   nothing: 'nothing',
   passed: {
-    low: (pen: string, value: string) => `${pen} is below its low limit: ${value}`,
-    high: (pen: string, value: string) => `${pen} is above its high limit: ${value}`,
-    within: (pen: string, value: string) => `${pen} is within its limits again: ${value}`,
+    LL: (pen: string, value: string) => `${pen} is below its lowest limit: ${value}`,
+    L: (pen: string, value: string) => `${pen} is below its low limit: ${value}`,
+    H: (pen: string, value: string) => `${pen} is above its high limit: ${value}`,
+    HH: (pen: string, value: string) => `${pen} is above its highest limit: ${value}`,
+    '': (pen: string, value: string) => `${pen} is within its limits again: ${value}`,
   },
   // --- keys
   keyNames: { space: 'Space', backspace: 'Backspace', shift: 'Shift', escape: 'Esc', enter: 'Enter', end: 'End', arrows: 'Arrows', tab: 'Tab' },
