@@ -127,7 +127,7 @@ def test_fingers_move_and_size_tiles_on_a_phone(serve: Serve, browser: Browser) 
 
     # its handle takes it behind the next one
     fingers.drag((middle(tile("A").locator(".tile-move")), middle(tile("B"))))
-    expect(page.locator(".tile h3")).to_have_text(list("BACDEF"))
+    expect(page.locator(".tile-title")).to_have_text(list("BACDEF"))
     # and its corner makes it higher
     height = tile("B").bounding_box()
     x, y = middle(tile("B").locator(".tile-size"))
@@ -148,12 +148,12 @@ def test_fingers_move_and_size_tiles_on_a_phone(serve: Serve, browser: Browser) 
     expect(tile("F")).to_be_in_viewport(ratio=1)
     fingers.move(middle(tile("F")), start=((190.0, 836.0),))
     fingers.up()
-    expect(page.locator(".tile h3")).to_have_text(list("ACDEFB"))
+    expect(page.locator(".tile-title")).to_have_text(list("ACDEFB"))
     # elsewhere on a tile a finger scrolls, and moves nothing
     x, y = middle(tile("F"))
     fingers.drag(((x, y), (x, y + 150)))
     expect(tile("B")).not_to_be_in_viewport(ratio=1)
-    expect(page.locator(".tile h3")).to_have_text(list("ACDEFB"))
+    expect(page.locator(".tile-title")).to_have_text(list("ACDEFB"))
     # a tap opens the form
     tile("F").tap()
     expect(page.get_by_role("dialog", name="Tile: Text")).to_be_visible()
