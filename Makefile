@@ -57,7 +57,7 @@ unit: install ## pytest; PYTEST_ARGS='tests/embedded -x', HISTORIAN_TEST_DSN=…
 	scripts/broker
 	$(BIN)/python scripts/timescale.py
 ifeq ($(strip $(PYTEST_ARGS)),)
-	# what measures rates or memory has the machine to itself afterwards
+	# what measures rates, memory or pictures has the machine to itself afterwards
 	failed=0; \
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=30 -m 'not alone' || failed=$$?; \
 	$(BIN)/pytest --durations=30 -m alone || failed=$$?; \

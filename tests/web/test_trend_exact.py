@@ -16,6 +16,9 @@ from opened import LIVE, Open, Opened, put
 from playwright.sync_api import expect
 from processes import Serve
 
+#: pictures are compared, and live ones move
+pytestmark = pytest.mark.alone
+
 SECOND = 1_000_000
 TAGS = [
     {"path": "site/wave", "kind": "float", "unit": "bar"},

@@ -14,6 +14,9 @@ from opened import LIVE, PICTURE, WAIT_MS, Open, Opened, put
 from playwright.sync_api import expect
 from processes import Serve, ServerProcess
 
+#: pictures are compared, and live ones move
+pytestmark = pytest.mark.alone
+
 
 def test_eight_pens_move_at_first_sight(demo: Opened) -> None:
     before, picture = demo.pens(), demo.page.evaluate(PICTURE)
