@@ -108,6 +108,7 @@ def test_equipment_shifts_and_limits_are_filled_in(serve: Serve, browser: Browse
 
 
 def middle(place: Locator) -> tuple[float, float]:
+    expect(place).to_be_visible()
     box = place.bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
