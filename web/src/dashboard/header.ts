@@ -28,6 +28,8 @@ export class Header {
   constructor(events: HeaderEvents) {
     const tool = (name: Parameters<typeof icon>[0], label: string, action: () => void): HTMLElement => el('button', { type: 'button', class: 'tool', 'aria-label': label, title: label, onclick: action }, icon(name));
     this.#edit = button(strings.edit, () => events.onEdit(), { class: 'plain edit' });
+    // until there is something to edit
+    this.#edit.hidden = true;
     this.element = el(
       'header',
       { class: 'bar' },
