@@ -18,7 +18,7 @@ from historian.schema.errors import BadInput, Unavailable
 _WAIT_S = 50.0
 
 #: a shorter timeout the server does not take
-_SHORTEST_S = 0.1
+SHORTEST_S = 0.1
 
 _TIMES = frozenset({"previous_ts", "requested_at", "committed_at", "expires_at", "ts", "settled_at"})
 
@@ -74,16 +74,21 @@ def command_of(row: Mapping[str, Any], *, replayed: bool = False) -> Command:
         raise BadInput("the answer is no command: is that a historian of another version?") from None
 
 
+def new_key() -> str:
+    """For a command that was given none."""
+    return f"python-client:{uuid.uuid4().hex}"
+
+
 async def perform(http: Http, tag: str, value: bool | int | float | str, *, key: str | None, timeout_s: float, wait_s: float) -> Command:
     """Have a value written. See `AsyncClient.command`."""
     # with a key it may be sent again
-    key = key or f"python-client:{uuid.uuid4().hex}"
+    key = key or new_key()
     deadline = time.monotonic() + timeout_s
 
     def body() -> bytes:
         # a command that is sent again expires when the first one would have
         left = deadline - time.monotonic()
-        if left < _SHORTEST_S:
+        if left < SHORTEST_S:
             raise _Over(f"no answer within {timeout_s:g} s: whether it is committed, the same key tells ({key})")
         return orjson.dumps({"tag": tag, "value": value, "key": key, "timeout": left})
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from historian.client.commands import Command, command_of
+from historian.client.commands import SHORTEST_S, Command, command_of, new_key
 from historian.client.problems import error_of
 from historian.client.stream_link import Link
 from historian.schema.errors import HistorianError, Unavailable
 
 #: as many as the server lets wait
 _AT_ONCE = 32
-#: a shorter timeout the server does not take
-_SHORTEST_S = 0.1
 
 
 @dataclass(slots=True)
@@ -33,7 +30,7 @@ class _Write:
 
     def message(self, number: int) -> dict[str, Any]:
         # one that is sent again expires when the first one would have
-        left = max(self.deadline - time.monotonic(), _SHORTEST_S)
+        left = max(self.deadline - time.monotonic(), SHORTEST_S)
         return {"type": "write", "id": number, "tag": self.tag, "value": self.value, "key": self.key, "timeout": left}
 
 
@@ -49,7 +46,7 @@ class StreamWrites:
 
     async def perform(self, tag: str, value: bool | int | float | str, *, key: str | None, timeout_s: float, wait_s: float) -> Command:
         """See `Stream.write`."""
-        write = _Write(tag, value, key or f"python-client:{uuid.uuid4().hex}", time.monotonic() + timeout_s)
+        write = _Write(tag, value, key or new_key(), time.monotonic() + timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._places.acquire()
