@@ -1,10 +1,9 @@
 /** The bar of the page: which dashboard it is, the connection's state, tools. */
 import type { Described } from '../data/documents';
 import type { ConnectionState } from '../data/stream';
-import { ageText, instantText } from '../offline/age';
 import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
-import { text } from '../ui/strings';
+import { lampOf, type Old } from '../ui/lamp';
 import { button } from './dialogs';
 import { showBoardKeys } from './keyslist';
 import type { Shown } from './saving';
@@ -56,15 +55,11 @@ export class Header {
     if (shown?.name != null && location.hash !== `#${shown.name}`) history.replaceState(null, '', `#${shown.name}`);
   }
 
-  /** `old`: where what is shown was known once, up to when, and how long ago that is; in µs. */
-  state(state: ConnectionState, old: { at: number; age: number } | null): void {
-    this.#lamp.dataset['state'] = old === null ? state.name : 'offline';
-    if (old !== null) {
-      setText(this.#lampText, text.offline.asOf(instantText(old.at, old.at + old.age)));
-      setText(this.#counted, text.offline.ago(ageText(old.age)));
-      return;
-    }
-    setText(this.#lampText, text.state[state.name]);
-    setText(this.#counted, state.name === 'reconnecting' ? text.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '');
+  /** `old`: where what is shown was known once. */
+  state(state: ConnectionState, old: Old | null): void {
+    const { name, said, counted } = lampOf(state, old);
+    this.#lamp.dataset['state'] = name;
+    setText(this.#lampText, said);
+    setText(this.#counted, counted);
   }
 }

@@ -99,7 +99,6 @@ export const dutch: Strings = {
   cancel: 'Annuleren',
   apply: 'Toepassen',
   deleteTile: 'Tegel verwijderen',
-  resize: 'Grootte',
   configure: (type: string) => `Tegel: ${type}`,
   moved: (x: number, y: number, w: number, h: number) => `Kolom ${x + 1}, rij ${y + 1}, ${w} bij ${h}`,
   badJson: (detail: string) => `Geen JSON: ${detail}`,

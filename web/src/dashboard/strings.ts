@@ -100,7 +100,6 @@ const english = {
   cancel: 'Cancel',
   apply: 'Apply',
   deleteTile: 'Delete tile',
-  resize: 'Size',
   configure: (type: string) => `Tile: ${type}`,
   moved: (x: number, y: number, w: number, h: number) => `Column ${x + 1}, row ${y + 1}, ${w} by ${h}`,
   badJson: (detail: string) => `No JSON: ${detail}`,

@@ -1,10 +1,10 @@
 /** The bar above the chart: spans, moving and zooming, pause and live, what else the chart shows, the state of the connection. */
 import './toolbar.css';
 import type { ConnectionState } from '../data/stream';
-import { ageText, instantText } from '../offline/age';
 import { day, PRESETS, spanText, timeOfDay, type Window } from '../time/spans';
 import { appearanceButton } from '../ui/appearance';
 import { el, icon, setText } from '../ui/dom';
+import { lampOf, type Old } from '../ui/lamp';
 import { text } from '../ui/strings';
 import { savedTools } from './saved';
 
@@ -133,21 +133,16 @@ export class Toolbar {
     this.dates.dataset['paused'] = String(paused);
   }
 
-  /** `old`: where what is shown was known once, up to when, and how long ago that is; in µs. */
-  setState(state: ConnectionState, paused: boolean, old: { at: number; age: number } | null): void {
-    const wait = state.name === 'reconnecting' ? text.inSeconds(Math.max(0, Math.ceil((state.at - Date.now()) / 1000))) : '';
-    if (old !== null && state.name !== 'live') {
-      this.#state.dataset['state'] = 'offline';
-      this.#state.title = text.state[state.name] + wait;
-      setText(this.#stateText, text.offline.asOf(instantText(old.at, old.at + old.age)));
-      setText(this.#countdown, text.offline.ago(ageText(old.age)));
-      return;
-    }
-    const name = state.name === 'live' && paused ? 'paused' : state.name;
-    this.#state.dataset['state'] = name;
-    this.#state.title = '';
-    setText(this.#stateText, text.state[name]);
-    setText(this.#countdown, wait);
+  /** `old`: where what is shown was known once. */
+  setState(state: ConnectionState, paused: boolean, old: Old | null): void {
+    const shown = lampOf(state, state.name === 'live' ? null : old);
+    const { said, counted } = lampOf(state, null);
+    const isPaused = state.name === 'live' && paused;
+    this.#state.dataset['state'] = isPaused ? 'paused' : shown.name;
+    // what is tried meanwhile
+    this.#state.title = old !== null && state.name !== 'live' ? said + counted : '';
+    setText(this.#stateText, isPaused ? text.state.paused : shown.said);
+    setText(this.#countdown, shown.counted);
   }
 }
 

@@ -118,7 +118,6 @@ export const dutch: Text = {
     good: 'Deel van de tijd waarin de waarde goed is',
     slope: 'Verschil per uur',
   },
-  statisticsOf: (what: 'window' | 'cursors') => (what === 'window' ? 'Statistiek van het venster' : 'Statistiek tussen de cursors'),
   quality: { good: 'goed', uncertain: 'onzeker', bad: 'slecht' },
   penOf: (path: string) => `Kleur, schaal en grenzen van ${path}`,
   colour: (n: number) => `Kleur ${n}`,

@@ -119,7 +119,6 @@ const english = {
     good: 'Part of the time for which the value is good',
     slope: 'Difference per hour',
   },
-  statisticsOf: (what: 'window' | 'cursors'): string => (what === 'window' ? 'Statistics of the window' : 'Statistics between the cursors'),
   quality: { good: 'good', uncertain: 'uncertain', bad: 'bad' },
   penOf: (path: string) => `Colour, scale and limits of ${path}`,
   colour: (n: number) => `Colour ${n}`,
